@@ -1,0 +1,1 @@
+"""The ``hdml`` command: a thin skin over hdml, indexing and app."""

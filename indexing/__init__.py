@@ -1,0 +1,1 @@
+"""Galleries of photos as searchable indexes; never imports torch."""
