@@ -1,0 +1,155 @@
+"""The encoder: an ONNX file that turns photos into embeddings, and the metadata that it carries."""
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.device import onnx_providers
+from indexing.errors import HdmlError
+from indexing.preprocess import ImageSource, Preprocessing, load_array
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+METADATA_KEY = "hdml"
+
+
+@dataclass(frozen=True)
+class EncoderMetadata:
+    """What an encoder's file says about itself.
+
+    Attributes:
+        dimension: length of an embedding.
+        preprocessing: what to do to a photo before the network sees it.
+        normalisation: ``"l2"``: embeddings have unit length.
+        fingerprint: 16 hexadecimal digits; two encoders with the same one give the same embeddings.
+        backbone: name of the network, e.g. ``"resnet18"``.
+        training_data: e.g. ``"grocery: 34 classes"``, or ``"none"``.
+        version: of the product that exported the file.
+    """
+
+    dimension: int
+    preprocessing: Preprocessing
+    normalisation: str
+    fingerprint: str
+    backbone: str
+    training_data: str
+    version: str
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "EncoderMetadata":
+        """Read what to_json wrote; raises HdmlError when the text is something else or of a later format."""
+        try:
+            fields = json.loads(text)
+            found = fields.pop("format")
+            if found != FORMAT:
+                raise HdmlError(f"the encoder's metadata must be of format {FORMAT}, but is of format {found}; update hdml")
+            shape = fields.pop("preprocessing")
+            preprocessing = Preprocessing(**{**shape, "mean": tuple(shape["mean"]), "std": tuple(shape["std"])})
+            return cls(preprocessing=preprocessing, **fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HdmlError(f"the encoder's metadata cannot be understood ({error}); export the model again") from error
+
+
+def write_metadata(path: Path, metadata: EncoderMetadata) -> None:
+    """Put the metadata into an ONNX file, in place of any it had; the file is replaced atomically."""
+    import onnx
+
+    model = onnx.load(path)
+    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=METADATA_KEY, value=metadata.to_json())
+    unfinished = path.with_name(path.name + ".part")
+    onnx.save(model, unfinished)
+    unfinished.replace(path)
+
+
+class Encoder:
+    """An encoder ready to run; safe to call from several threads.
+
+    Attributes:
+        path: the ONNX file.
+        metadata: what the file says about itself.
+        device: ``"cpu"`` or ``"cuda"``, as the session really runs.
+    """
+
+    def __init__(self, path: Path, *, device: str = "auto", threads: int = 0) -> None:
+        """Open an encoder.
+
+        Args:
+            path: an ONNX file written by the export.
+            device: ``"auto"`` uses CUDA when its provider really loads, else the CPU.
+            threads: onnxruntime's threads within one operation; 0 takes every core.
+
+        Raises:
+            HdmlError: no such file, not an encoder, or a CUDA that was asked for and is not there.
+        """
+        self.path = path
+        self._session = open_session(path, device=device, threads=threads)
+        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self.metadata = EncoderMetadata.from_json(hdml_metadata(self._session, path))
+
+    def encode(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embed a batch: [B, 3, crop, crop] → unit embeddings [B, D] and their lengths before normalisation [B]."""
+        embeddings, norms = self._session.run(["embedding", "norm"], {"images": images})
+        return embeddings, norms
+
+    def encode_photo(self, source: ImageSource) -> tuple[NDArray[np.float32], float]:
+        """Embed one photo: unit embedding [D] and its length before normalisation; raises UnreadableImage."""
+        embeddings, norms = self.encode(load_array(source, self.metadata.preprocessing)[None])
+        return embeddings[0], float(norms[0])
+
+    def feature_maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The last spatial map of a batch: [B, 3, crop, crop] → [B, F, h, w]."""
+        (maps,) = self._session.run(["feature_map"], {"images": images})
+        return np.asarray(maps)
+
+
+def open_session(path: Path, *, device: str = "auto", threads: int = 0) -> Any:
+    """Open any ONNX file by the device rule; raises HdmlError as Encoder does.
+
+    Returns:
+        onnxruntime.InferenceSession, which has no type stubs.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    if not path.is_file():
+        raise HdmlError(f"{path} must be an ONNX file, but there is none; train a model or export one with hdml export")
+    providers = onnx_providers(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only: a provider that does not load is checked below, and said in our words
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except (
+        failures.InvalidProtobuf,
+        failures.InvalidGraph,
+        failures.InvalidArgument,
+        failures.NotImplemented,
+        failures.Fail,
+    ) as error:
+        raise HdmlError(
+            f"{path} must be an ONNX file, but onnxruntime cannot load it ({error}); export the model again"
+        ) from error
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise HdmlError('the device "cuda" was asked for, but onnxruntime\'s CUDA provider does not load; see hdml doctor')
+    return session
+
+
+def hdml_metadata(session: Any, path: Path) -> str:
+    """The JSON text that hdml's export put into the file; raises HdmlError when there is none."""
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise HdmlError(f'{path} is an ONNX file without hdml\'s metadata; make an encoder with "hdml train" or "hdml export"')
+    return str(text)

@@ -1,0 +1,200 @@
+"""From a photo to the network's input: the only decode, resize and normalise used at inference.
+
+Training's evaluation, the indexer and a search all come through here, so that a photo has one embedding, not three.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from indexing.errors import UnreadableImage
+
+MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Pillow only warns between one and two times its limit; whoever opens an image, that is too large here.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+# What a folder of photos holds. Left out are formats that run another program (EPS, WMF), stubs without a decoder
+# (GRIB, HDF5) and scientific or game data.
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"),  # Pillow knows these at once; for the others it loads every plugin
+    *("WEBP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO", "PSD", "PCX", "SGI"),
+)
+
+# Everything that Pillow's decoders were seen to raise on damaged files; OSError includes UnidentifiedImageError.
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, ZeroDivisionError),
+    *(struct.error, zlib.error, MemoryError, RuntimeError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+ImageSource = Path | str | bytes | BinaryIO
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its input; travels inside the encoder's file.
+
+    Attributes:
+        resize: shorter side in pixels after resizing, aspect ratio kept; at least ``crop``.
+        crop: side in pixels of the square centre crop, the network's input side.
+        mean, std: of the red, green and blue channels, in units of 0..1.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize:
+            raise ValueError(f"the crop must be between 1 and the resized side ({self.resize} px), not {self.crop} px")
+        if self.interpolation not in _FILTERS:
+            raise ValueError(f"interpolation must be one of {', '.join(_FILTERS)}, not {self.interpolation!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std must have three values, std positive, not {self.mean} and {self.std}")
+
+
+def load_array(source: ImageSource, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Read a photo as the network's input, [3, crop, crop]; raises UnreadableImage."""
+    return to_array(open_rgb(source, shorter_side=preprocessing.resize), preprocessing)
+
+
+def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Resize the shorter side, crop the centre and normalise: RGB image → float32 [3, crop, crop].
+
+    Only the cropped pixels are resampled, from the box of the original that they cover: a long panorama costs no more
+    than a square photo.
+    """
+    side = min(image.size) * preprocessing.crop / preprocessing.resize
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    square = image.resize(
+        (preprocessing.crop, preprocessing.crop),
+        _FILTERS[preprocessing.interpolation],
+        box=(left, top, left + side, top + side),
+    )
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
+    array = np.empty((3, preprocessing.crop, preprocessing.crop), np.float32)
+    # (pixel / 255 - mean) / std as one multiplication and one addition.
+    np.multiply(np.asarray(square).transpose(2, 0, 1), (1 / (255 * std))[:, None, None], out=array)
+    array -= (mean / std)[:, None, None]
+    return array
+
+
+def open_rgb(source: ImageSource, *, shorter_side: int | None = None) -> Image.Image:
+    """Decode a photo, upright and in RGB.
+
+    EXIF orientation is applied; 16-bit, CMYK and palette images become 8-bit RGB; transparency is composited on white;
+    of an animation the first frame is taken.
+
+    Args:
+        source: a path, the file's bytes, or an open binary file.
+        shorter_side: pixels of the shorter side that the caller will resize to; lets a large JPEG be decoded at a reduced
+            scale that still leaves at least twice as many.
+
+    Raises:
+        UnreadableImage: missing, empty, not an image, damaged, or above MAX_PIXELS; the message is the reason.
+    """
+    try:
+        with _binary_file(source) as file:
+            image = Image.open(file, formats=FORMATS)
+            _refuse_too_large(image.size)
+            if shorter_side is not None:
+                image.draft(None, (2 * shorter_side, 2 * shorter_side))  # does nothing unless the file is a JPEG
+            image.load()
+            return _upright(_as_rgb(image), _orientation(image))
+    except DECODE_ERRORS as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def _binary_file(source: ImageSource) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, (str, Path)):
+        return Path(source).open("rb")
+    return nullcontext(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _refuse_too_large(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"the image has {width} × {height} pixels, more than the {MAX_PIXELS // 10**6} megapixels allowed")
+
+
+def _reason(error: BaseException) -> str:
+    """Put what Pillow or the system raised into words that need no knowledge of either."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a folder, not a photo"
+        case UnidentifiedImageError():
+            return "the file is empty or not in an image format that can be read"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return f"the image has more than the {MAX_PIXELS // 10**6} megapixels allowed"
+        case OSError(strerror=str() as text):
+            return f"the file cannot be read: {text}"
+        case MemoryError():
+            return "there is not enough memory to decode the image"
+    return f"the image is damaged: {error or type(error).__name__}"
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of a loaded image, 1 (upright) when it has none or its EXIF block is damaged: the pixels are whole."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except DECODE_ERRORS:
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _from_deep_grey(image).convert("RGB")
+    if image.has_transparency_data:
+        return _on_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and float grey to 8 bits; Pillow's own conversion clips at 255.
+
+    White is 65535 for integers that fit 16 bits and 1, 255 or 65535 for floats, whichever is the least that holds
+    the brightest pixel; beyond these the brightest pixel is white.
+    """
+    grey = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0, neginf=0.0)
+    peak = float(grey.max())
+    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    white = next((white for white in whites if peak <= white), peak)
+    return Image.fromarray(np.clip(grey * (255 / white) + 0.5, 0, 255).astype(np.uint8))

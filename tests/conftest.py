@@ -1,0 +1,165 @@
+"""Fixtures that every package's tests share: a small folder of photos, and a small encoder and synthesizer, all real files.
+
+None of them needs torch. The encoder sees average colours on a grid, so that it tells the photos' classes apart.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageDraw
+
+from indexing.encoder import METADATA_KEY, EncoderMetadata
+from indexing.preprocess import Preprocessing
+
+PHOTOS_PER_CLASS = 5
+CLASSES = {
+    "blue-left": ("royalblue", 0.25),
+    "blue-right": ("royalblue", 0.75),
+    "green-left": ("seagreen", 0.25),
+    "red-right": ("firebrick", 0.75),
+}
+TINY = EncoderMetadata(
+    dimension=32,
+    preprocessing=Preprocessing(resize=36, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+    normalisation="l2",
+    fingerprint="00c0ffee00c0ffee",
+    backbone="tiny",
+    training_data="none",
+    version="0.1.0",
+)
+
+
+def draw_photo(colour: str, centre: float, rng: np.random.Generator) -> Image.Image:
+    """A disc of that colour at that share of the width, a little different each time, on a pale background."""
+    width, height = int(rng.integers(72, 97)), 72
+    background = tuple(int(value) for value in rng.integers(215, 240, size=3))
+    image = Image.new("RGB", (width, height), background)
+    x, y = width * (centre + rng.uniform(-0.04, 0.04)), height * (0.5 + rng.uniform(-0.06, 0.06))
+    radius = height * rng.uniform(0.2, 0.26)
+    ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of four classes of five JPEG photos each: photos/<class>/<number>.jpg."""
+    rng = np.random.default_rng(11)
+    folder = tmp_path / "photos"
+    for name, (colour, centre) in CLASSES.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(PHOTOS_PER_CLASS):
+            draw_photo(colour, centre, rng).save(folder / name / f"{number}.jpg", quality=92)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder of 32 dimensions whose features are average colours in a 4 × 4 grid; its fingerprint is TINY's."""
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "encoder.onnx", TINY, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthesizer that belongs to tiny_encoder: it pulls by the rule, and its generator mixes the dimensions a little."""
+    return write_tiny_synthesizer(tmp_path_factory.mktemp("synthesizer") / "synthesizer.onnx", TINY)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path, tiny_encoder: Path, tiny_synthesizer: Path) -> Path:
+    """A finished run in a workspace: tmp_path/workspace/runs/tiny with encoder.onnx, synthesizer.onnx and run.json."""
+    run = tmp_path / "workspace" / "runs" / "tiny"
+    run.mkdir(parents=True)
+    (run / "encoder.onnx").write_bytes(tiny_encoder.read_bytes())
+    (run / "synthesizer.onnx").write_bytes(tiny_synthesizer.read_bytes())
+    summary = {"name": "tiny", "method": "hdml", "loss": "npair", "finished": "2026-01-02T03:04:05+00:00"}
+    (run / "run.json").write_text(json.dumps(summary))
+    return run
+
+
+def write_tiny_encoder(path: Path, metadata: EncoderMetadata, *, seed: int) -> Path:
+    """images → ±colours, averaged over a 4 × 4 grid (feature_map) → a seeded linear head → norm and embedding."""
+    rng = np.random.default_rng(seed)
+    crop, dimension = metadata.preprocessing.crop, metadata.dimension
+    colours = np.concatenate([np.eye(3), -np.eye(3)]).reshape(6, 3, 1, 1)
+    weights = {
+        "colours": colours,
+        "head": rng.standard_normal((6 * 4 * 4, dimension)) / 10,
+        "bias": rng.standard_normal(dimension) / 10,  # keeps the norm of a plain grey photo above zero
+    }
+    nodes = [
+        helper.make_node("Conv", ["images", "colours"], ["signed"]),
+        helper.make_node("Relu", ["signed"], ["positive"]),
+        helper.make_node("AveragePool", ["positive"], ["feature_map"], kernel_shape=[crop // 4] * 2, strides=[crop // 4] * 2),
+        helper.make_node("Flatten", ["feature_map"], ["features"]),
+        helper.make_node("Gemm", ["features", "head", "bias"], ["raw"]),
+        helper.make_node("ReduceL2", ["raw"], ["length"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["raw", "length"], ["embedding"]),
+        helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, crop, crop])]
+    outputs = [
+        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dimension]),
+        helper.make_tensor_value_info("norm", TensorProto.FLOAT, ["batch"]),
+        helper.make_tensor_value_info("feature_map", TensorProto.FLOAT, ["batch", 6, 4, 4]),
+    ]
+    return save_graph(path, nodes, inputs, outputs, weights, metadata.to_json())
+
+
+def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata) -> Path:
+    """anchors, positives, negatives, lambda → pulled (by the rule) and synthetic (pulled, a little mixed)."""
+    dimension = metadata.dimension
+    mixing = 0.95 * np.eye(dimension) + 0.05 * np.roll(np.eye(dimension), 1, axis=0)
+    weights = {"mixing": mixing, "one": np.array(1.0), "least": np.array(1e-12)}
+    nodes = [
+        helper.make_node("Sub", ["positives", "anchors"], ["to_positive"]),
+        helper.make_node("Sub", ["negatives", "anchors"], ["to_negative"]),
+        helper.make_node("ReduceL2", ["to_positive"], ["d_ap"], axes=[1], keepdims=1),
+        helper.make_node("ReduceL2", ["to_negative"], ["d_an"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["lambda", "d_an"], ["kept"]),
+        helper.make_node("Sub", ["one", "lambda"], ["rest"]),
+        helper.make_node("Mul", ["rest", "d_ap"], ["moved"]),
+        helper.make_node("Add", ["kept", "moved"], ["distance"]),
+        helper.make_node("Max", ["d_an", "least"], ["divisor"]),
+        helper.make_node("Div", ["distance", "divisor"], ["ratio"]),
+        helper.make_node("Greater", ["d_an", "d_ap"], ["far"]),
+        helper.make_node("Where", ["far", "ratio", "one"], ["scale"]),
+        helper.make_node("Mul", ["to_negative", "scale"], ["step"]),
+        helper.make_node("Add", ["anchors", "step"], ["pulled"]),
+        helper.make_node("MatMul", ["pulled", "mixing"], ["synthetic"]),
+    ]
+    rows = ["batch", dimension]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, rows) for name in ("anchors", "positives", "negatives")]
+    inputs.append(helper.make_tensor_value_info("lambda", TensorProto.FLOAT, []))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, rows) for name in ("pulled", "synthetic")]
+    about = {
+        "format": 1,
+        "dimension": dimension,
+        "fingerprint": metadata.fingerprint,
+        "lambda": 0.5,
+        "method": "hdml",
+        "loss": "npair",
+    }
+    return save_graph(path, nodes, inputs, outputs, weights, json.dumps(about))
+
+
+def save_graph(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: dict[str, NDArray[np.float64]],
+    metadata: str,
+) -> Path:
+    """Write a checked ONNX file of float32 weights that carries hdml's metadata."""
+    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, path.stem, inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model.metadata_props.add(key=METADATA_KEY, value=metadata)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
