@@ -1,0 +1,112 @@
+"""What a person sees while a command works: sentences, progress bars and tables, apart from what a program reads."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hdml.train import TrainProgress
+
+_PLAIN_SECONDS = 10.0
+
+
+class Display:
+    """Says things to a person: on standard output, or on standard error when a program reads the output.
+
+    Bars are drawn on a terminal; in a log, a line every ten seconds stands in for them.
+    """
+
+    def __init__(self, *, json_output: bool) -> None:
+        self.console = Console(stderr=json_output, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._told = 0.0
+
+    def say(self, sentence: str) -> None:
+        self.console.print(sentence, markup=False)
+
+    @contextmanager
+    def bars(self) -> Iterator[None]:
+        """Progress bars below whatever is said meanwhile."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[figures]}", markup=False), console=self.console) as progress:
+            self._progress = progress if self.console.is_terminal else None
+            try:
+                yield
+            finally:
+                self._progress = None
+                self._tasks.clear()
+
+    def advance(self, description: str, done: int, total: int, figures: str = "") -> None:
+        """Move the bar of this description."""
+        if self._progress is None:
+            self._tell(description, done, total, figures)
+            return
+        if description not in self._tasks:
+            self._tasks[description] = self._progress.add_task(description, figures="")
+        self._progress.update(self._tasks[description], completed=done, total=total, figures=figures)
+
+    def read(self, done: int, total: int) -> None:
+        self.advance("Reading photos", done, total)
+
+    def embedded(self, done: int, total: int) -> None:
+        self.advance("Embedding photos", done, total)
+
+    def step(self, progress: "TrainProgress") -> None:
+        figures = progress.figures
+        parts = [f"{progress.images_per_second:.0f} images/s", f"J_m {figures.metric_loss:.3f}"]
+        parts.append(f"J_avg {progress.metric_loss_avg:.3f}")
+        if figures.synthetic_loss is not None:
+            parts += [f"J_syn {figures.synthetic_loss:.3f}", f"λ {figures.pulling_share:.2f}", f"w {figures.real_weight:.2f}"]
+        self.advance("Training", progress.step, progress.steps, "  ".join(parts))
+        if progress.validation is not None:
+            recall = progress.validation.recall_at_k[1]
+            self.say(f"step {progress.step}: validation R@1 {recall:.3f}, MAP@R {progress.validation.map_at_r:.3f}")
+
+    def before_and_after(self, record: Mapping[str, Any]) -> None:
+        """One table: the untrained backbone's own features, and the trained embeddings."""
+        table = Table(title=f"Retrieval on {record['measured_on']} ({record['after']['classes']} classes)", title_justify="left")
+        for heading in ("", "R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        for name, key in (("before: untrained features", "before"), ("after: trained embeddings", "after")):
+            table.add_row(name, *_row(record[key]))
+        self.console.print(table)
+
+    def evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """One row of measures."""
+        table = Table()
+        for heading in ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI"):
+            table.add_column(heading, justify="right")
+        table.add_row(*_row(evaluation))
+        self.console.print(table)
+
+    def parity(self, card: Mapping[str, Any]) -> None:
+        """The parity card of an exported encoder, in one sentence."""
+        self.say(
+            f"Checked against torch on {card['photos']} photo files: embeddings differ by {card['max_difference']:.1e} at most "
+            f"and {card['mean_difference']:.1e} on average; the ten nearest agree to {card['top_10_agreement']:.1%}."
+        )
+
+    def _tell(self, description: str, done: int, total: int, figures: str) -> None:
+        now = time.monotonic()
+        if now - self._told >= _PLAIN_SECONDS or done == total:
+            self._told = now
+            self.say(f"{description} {done}/{total}  {figures}".rstrip())
+
+
+def _row(evaluation: Mapping[str, Any]) -> list[str]:
+    recall = [evaluation["recall_at_k"][k] for k in ("1", "2", "4", "8")]
+    return [f"{100 * value:.1f}" for value in (*recall, evaluation["map_at_r"], evaluation["nmi"])]
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """One JSON object as one line on standard output."""
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,246 @@
+"""``hdml train``, ``hdml export`` and ``hdml eval``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from indexing.errors import HdmlError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cli.display import Display
+
+BACKBONE_HELP = "A torchvision classification network, e.g. resnet18, resnet50, convnext_tiny, vit_b_16."
+WEIGHTS_HELP = "imagenet (torchvision's download), none, or the path of a .safetensors or .pth state dict."
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of photos, one sub-folder per class; the built-in butterflies when left out.")
+    ] = None,
+    method: Annotated[Literal["hdml", "plain"], typer.Option(help="hdml, or plain for the metric loss alone.")] = "hdml",
+    loss: Annotated[Literal["npair", "triplet"], typer.Option(help="Metric loss over pairs of photos of N classes.")] = "npair",
+    backbone: Annotated[str, typer.Option(help=BACKBONE_HELP)] = "resnet18",
+    weights: Annotated[
+        str, typer.Option(help=f"{WEIGHTS_HELP} auto: imagenet where it can be had, else none.", show_default=True)
+    ] = "auto",
+    image_size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the network's input in pixels.", show_default="the photos' own, 64–224")
+    ] = None,
+    test_classes: Annotated[
+        str, typer.Option(help="Classes never seen in training, by name: none, last:41, half, 0.5 or a file with one a line.")
+    ] = "none",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the photos, 200–3000")
+    ] = None,
+    classes_per_batch: Annotated[int, typer.Option(min=2, help="N: a batch is two photos of each of N classes.")] = 32,
+    dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate of the backbone.", show_default="1e-4 from trained weights, 1e-3 from none"),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Pulling factor α, in units of the loss at chance.")] = 0.25,
+    beta: Annotated[float, typer.Option(help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,
+    margin: Annotated[float, typer.Option(help="Margin of the triplet loss, squared embedding distance.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run: the newest, or --run.")] = False,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run.", show_default="data and time; with --resume, the newest")
+    ] = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Fine-tune an embedding on a folder of labelled photos, and export it as an ONNX encoder.
+
+    Example: hdml train photos/ --test-classes half
+    """
+    from cli.display import Display, print_json
+    from hdml.fit import plan_run
+
+    display = Display(json_output=json_output)
+    torch_device = choose_torch_device(device)
+    if resume:
+        folder = _unfinished_run(workspace, run)
+    else:
+        if data is None:
+            data = built_in_photos(workspace, display)
+            test_classes = "half" if test_classes == "none" else test_classes
+            weights = "none" if weights == "auto" else weights
+        folder = new_run(workspace, run or f"{data.resolve().name}-{datetime.now():%Y%m%d-%H%M%S}")
+        plan_run(
+            data,
+            folder,
+            watcher=display,
+            method=method,
+            loss=loss,
+            backbone=backbone,
+            weights=weights,
+            image_size=image_size,
+            test_classes=test_classes,
+            steps=steps,
+            classes_per_batch=classes_per_batch,
+            dimension=dimension,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            margin=margin,
+            seed=seed,
+        )
+    record = carry_out(folder, torch_device, display)
+    if json_output:
+        evaluations = {key: record[key] for key in ("before", "after")}
+        print_json({"run": folder.name, "encoder": str(folder / "encoder.onnx"), **evaluations})
+
+
+def export(
+    run: Annotated[str | None, typer.Argument(help="A run, by name or folder; the newest when left out.")] = None,
+    backbone: Annotated[str | None, typer.Option(help=f"Instead of a run, an untrained backbone. {BACKBONE_HELP}")] = None,
+    weights: Annotated[str, typer.Option(help=f"Of the untrained backbone: {WEIGHTS_HELP}")] = "imagenet",
+    image_size: Annotated[int, typer.Option(min=32, help="Side of the untrained backbone's input in pixels.")] = 224,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Export a run, or an untrained backbone to search with before one has trained, and check it against torch.
+
+    Example: hdml export --backbone resnet50 --weights imagenet
+    """
+    from indexing.workspace import Workspace
+
+    from cli.display import Display, print_json
+    from hdml.data import read_labelled_folder
+    from hdml.fit import export_again, export_untrained
+    from hdml.run import read_record
+
+    display = Display(json_output=json_output)
+    if backbone is not None:
+        if run is not None:
+            raise HdmlError(f"Export takes a run or a --backbone, not both; got {run} and {backbone}.")
+        folder = new_run(workspace, f"{backbone}-untrained-{datetime.now():%Y%m%d-%H%M%S}")
+        with drawn_photos() as photos:
+            record = export_untrained(folder, backbone=backbone, weights=weights, image_size=image_size, photos=photos)
+    else:
+        folder = Workspace(workspace).find_encoder(run).parent if run else Workspace(workspace).newest_encoder().parent
+        root = Path(read_record(folder)["data"]["root"])
+        record = export_again(folder, read_labelled_folder(root).files)
+    display.say(f"Wrote {folder / 'encoder.onnx'}")
+    display.parity(record["parity"])
+    display.say("Next: hdml index FOLDER")
+    if json_output:
+        print_json({"run": folder.name, "encoder": str(folder / "encoder.onnx"), "parity": record["parity"]})
+
+
+def evaluate(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of photos, one sub-folder per class; the run's own when left out.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="A run or an .onnx file; the newest run when left out.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Which classes to measure on: all, last:41, half, 0.5 or a file with one a line.",
+            show_default="those that the run's own figures are of; all of another folder",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure retrieval with an exported encoder: Recall@K, MAP@R and NMI, each photo querying all the others.
+
+    Example: hdml eval photos/ --classes half
+    """
+    from indexing.workspace import Workspace
+
+    from cli.display import Display, print_json
+    from hdml.measure import evaluate_encoder
+
+    display = Display(json_output=json_output)
+    file = Workspace(workspace).find_encoder(encoder) if encoder else Workspace(workspace).newest_encoder()
+    with display.bars():
+        measured = evaluate_encoder(file, data, classes, device=device, on_progress=display.embedded)
+    display.say(
+        f"{file}: {measured.photos} photos of {measured.evaluation.classes} classes ({measured.measured_on}) in {measured.root}"
+    )
+    display.evaluation(measured.evaluation.to_json())
+    if json_output:
+        print_json(measured.evaluation.to_json())
+
+
+def carry_out(folder: Path, device: "torch.device", display: "Display") -> dict[str, Any]:
+    """Train a planned run to its end and tell what came out."""
+    from hdml.fit import finish_run
+
+    display.say(f"Run {folder} on {device}")
+    try:
+        with display.bars():
+            record = finish_run(folder, device=device, watcher=display)
+    except KeyboardInterrupt:
+        display.say(f"Stopped; go on with: hdml train --resume --run {folder.name} --workspace {folder.parent.parent}")
+        raise
+    display.before_and_after(record)
+    display.say(f"Wrote {folder / 'encoder.onnx'} (step {record['chosen_step']} of {record['config']['steps']})")
+    display.parity(record["parity"])
+    display.say("Next: hdml index FOLDER")
+    return record
+
+
+def new_run(workspace: Path, name: str) -> Path:
+    """The folder of a run to be made."""
+    folder = workspace / "runs" / name
+    if folder.exists():
+        raise HdmlError(f"A new run needs a name of its own, but {folder} exists; choose another --run, or say --resume.")
+    return folder
+
+
+def built_in_photos(workspace: Path, display: "Display") -> Path:
+    """The built-in set, drawn into the workspace unless it is there."""
+    from hdml.butterflies import write_butterflies
+
+    folder = workspace / "butterflies"
+    if not folder.exists():
+        display.say(f"Drawing the built-in butterflies into {folder}")
+    write_butterflies(folder)
+    display.say(f"Training on the built-in set, {folder}: drawn butterflies, half of whose species are kept unseen for the test.")
+    return folder
+
+
+@contextmanager
+def drawn_photos() -> Iterator[list[Path]]:
+    """A few drawn photo files, to compare an untrained encoder on before there are any others."""
+    from hdml.butterflies import write_butterflies
+
+    with TemporaryDirectory() as folder:
+        write_butterflies(Path(folder) / "butterflies", species=16, images=4)
+        yield sorted(Path(folder).rglob("*.jpg"))
+
+
+def choose_torch_device(device: str) -> "torch.device":
+    """The device of training: auto takes a GPU that torch can use."""
+    import torch
+
+    from indexing.device import check_device
+
+    check_device(device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HdmlError("--device cuda needs a GPU that torch can use, but it finds none; hdml doctor tells more.")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _unfinished_run(workspace: Path, name: str | None) -> Path:
+    from hdml.run import unfinished_runs
+
+    unfinished = unfinished_runs(workspace / "runs")
+    chosen = [run for run in unfinished if name in (None, run.name)]
+    if not chosen:
+        names = ", ".join(run.name for run in unfinished) or "none"
+        wanted = f"the run {name}" if name else "an unfinished run"
+        raise HdmlError(f"--resume needs {wanted} in {workspace / 'runs'}, but the unfinished ones there are: {names}.")
+    return chosen[0]

@@ -1,0 +1,264 @@
+"""Export: the encoder and the synthesizer as ONNX files, each held to what torch computes before it may take its name."""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from indexing.catalogue import Catalogue
+from indexing.indexer import update_index
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import hdml
+from hdml.data import evaluation_preprocessing
+from hdml.embed import embed_photos
+from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
+from hdml.synthesis import pull_negatives
+from indexing.encoder import METADATA_KEY, Encoder, EncoderMetadata, open_session, write_metadata
+from indexing.errors import HdmlError
+from indexing.preprocess import Preprocessing
+
+PARITY_PHOTOS = 64
+PARITY_TOLERANCE = 1e-4
+"""Largest difference allowed in any coordinate of a unit embedding, and in a norm or a synthetic as a share of its length."""
+_TOP = 10
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class ParityCard:
+    """How far the vectors that the indexer stores are from those that training reported on, over the same photo files.
+
+    Attributes:
+        photos: number of files compared.
+        max_difference, mean_difference: between coordinates of unit embeddings.
+        norm_difference: largest, as a share of the norm.
+        top_10_agreement: mean share of each photo's ten nearest others that both sides agree on.
+    """
+
+    photos: int
+    max_difference: float
+    mean_difference: float
+    norm_difference: float
+    top_10_agreement: float
+
+
+class SynthesizerNetwork(nn.Module):
+    """Tuples of unnormalised embeddings [B, D] and λ → pulled negatives [B, D] and re-embedded synthetics [B, D]."""
+
+    def __init__(self, generator: FeatureGenerator, head: EmbeddingHead) -> None:
+        super().__init__()
+        self.generator = generator
+        self.head = head
+
+    def forward(self, anchors: Tensor, positives: Tensor, negatives: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        pulled = pull_negatives(anchors, positives, negatives, share)
+        return pulled, self.head(self.generator(pulled))
+
+
+def export_encoder(
+    network: EncoderNetwork, path: Path, *, image_size: int, backbone: str, training_data: str, photos: Sequence[Path]
+) -> ParityCard:
+    """Write encoder.onnx, metadata inside, once it agrees with torch on real photo files.
+
+    Args:
+        photos: files to compare on; at most ``PARITY_PHOTOS`` of them are, evenly spaced.
+
+    Raises:
+        HdmlError: some embedding differs by more than ``PARITY_TOLERANCE``; no file is left under ``path``.
+    """
+    network.eval().cpu()
+    preprocessing = evaluation_preprocessing(image_size)
+    metadata = EncoderMetadata(
+        dimension=network.dimension,
+        preprocessing=preprocessing,
+        normalisation="l2",
+        fingerprint=_fingerprint(network, preprocessing),
+        backbone=backbone,
+        training_data=training_data,
+        version=hdml.__version__,
+    )
+    unchecked = path.with_name(f"unchecked-{path.name}")
+    _to_onnx(
+        network,
+        (torch.zeros(2, 3, image_size, image_size),),
+        unchecked,
+        inputs=["images"],
+        outputs=["embedding", "norm", "feature_map"],
+        batched=(True,),
+    )
+    write_metadata(unchecked, metadata)
+    card = check_parity(network, unchecked, preprocessing, photos)
+    worst = max(card.max_difference, card.norm_difference)
+    if not worst <= PARITY_TOLERANCE:
+        raise HdmlError(
+            f"The exported encoder must give torch's embeddings within {PARITY_TOLERANCE:g}, but on {card.photos} photos it "
+            f"differs by up to {worst:.2g}; {unchecked} is kept for a look, please report it."
+        )
+    unchecked.replace(path)
+    return card
+
+
+def export_synthesizer(
+    generator: FeatureGenerator,
+    head: EmbeddingHead,
+    path: Path,
+    *,
+    share: float,
+    loss: str,
+    encoder: Path,
+    embeddings: NDArray[np.float32],
+) -> float:
+    """Write synthesizer.onnx once it agrees with torch on tuples of real embeddings; returns the largest difference.
+
+    Args:
+        share: the model's own λ, kept in the metadata.
+        encoder: whose embeddings it works on.
+        embeddings: [n ≥ 2, D] unnormalised, of real photos.
+
+    Raises:
+        HdmlError: a synthetic differs by more than ``PARITY_TOLERANCE`` of its length.
+    """
+    network = SynthesizerNetwork(generator, head).eval().cpu()
+    real = torch.from_numpy(embeddings)
+    tuples = (real, real.roll(1, 0), real.roll(2, 0))
+    unchecked = path.with_name(f"unchecked-{path.name}")
+    _to_onnx(
+        network,
+        (*tuples, torch.tensor(share)),
+        unchecked,
+        inputs=["anchors", "positives", "negatives", "lambda"],
+        outputs=["pulled", "synthetic"],
+        batched=(True, True, True, False),
+    )
+    _add_synthesizer_metadata(unchecked, share=share, loss=loss, encoder=Encoder(encoder, device="cpu").metadata)
+    with torch.inference_mode():
+        expected = network(*tuples, torch.tensor(share))
+    names = ("anchors", "positives", "negatives")
+    feed = {name: rows.numpy() for name, rows in zip(names, tuples, strict=True)}
+    found = open_session(unchecked, device="cpu").run(None, {**feed, "lambda": np.float32(share)})
+    worst = max(_relative_difference(f, e.numpy()) for f, e in zip(found, expected, strict=True))
+    if not worst <= PARITY_TOLERANCE:
+        raise HdmlError(
+            f"The exported synthesizer must give torch's synthetics within {PARITY_TOLERANCE:g} of their length, but differs "
+            f"by up to {worst:.2g}; {unchecked} is kept for a look, please report it."
+        )
+    unchecked.replace(path)
+    return worst
+
+
+def check_parity(network: EncoderNetwork, encoder: Path, preprocessing: Preprocessing, photos: Sequence[Path]) -> ParityCard:
+    """Compare torch's evaluation path with the vectors that the real indexer stores for the same files.
+
+    Raises:
+        HdmlError: no photos to compare on.
+    """
+    if not photos:
+        raise HdmlError("The exported encoder has to be compared with torch on photo files, but there are none.")
+    chosen = [photos[index * len(photos) // min(len(photos), PARITY_PHOTOS)] for index in range(min(len(photos), PARITY_PHOTOS))]
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Path(folder) / "gallery"
+        gallery.mkdir()
+        copies = [gallery / f"{index:04d}{photo.suffix}" for index, photo in enumerate(chosen)]
+        for photo, copy in zip(chosen, copies, strict=True):
+            shutil.copyfile(photo, copy)
+        reported = embed_photos(network, copies, preprocessing, torch.device("cpu"))
+        update_index(gallery, Path(folder) / "index", encoder, device="cpu")
+        stored, norms = _stored_vectors(Path(folder) / "index", [copy.name for copy in copies])
+    difference = np.abs(stored - reported.embeddings)
+    return ParityCard(
+        photos=len(chosen),
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        norm_difference=float((np.abs(norms - reported.norms) / np.maximum(reported.norms, np.finfo(np.float32).eps)).max()),
+        top_10_agreement=_top_agreement(stored, reported.embeddings),
+    )
+
+
+def _stored_vectors(index: Path, names: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    with Catalogue(index) as catalogue:
+        items = [catalogue.item_at(name) for name in names]
+    return np.stack([item.vector for item in items]), np.array([item.norm for item in items], np.float32)
+
+
+def _top_agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    depth = min(_TOP, len(first) - 1)
+    if depth == 0:
+        return 1.0
+
+    def top(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        scores = vectors @ vectors.T
+        np.fill_diagonal(scores, -np.inf)
+        nearest: NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        return nearest
+
+    pairs = zip(top(first), top(second), strict=True)
+    return float(np.mean([len(np.intersect1d(a, b)) / depth for a, b in pairs]))
+
+
+def _relative_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    return float((np.abs(found - expected) / np.maximum(lengths, np.finfo(np.float32).eps)).max())
+
+
+def _fingerprint(network: EncoderNetwork, preprocessing: Preprocessing) -> str:
+    """16 hexadecimal digits of everything that decides an embedding: weights, their names, and the preprocessing."""
+    digest = hashlib.sha256(json.dumps(asdict(preprocessing), sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _to_onnx(
+    network: nn.Module,
+    arguments: tuple[Tensor, ...],
+    path: Path,
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    batched: tuple[bool, ...],
+) -> None:
+    batch = torch.export.Dim("batch")
+    # The exporter tells of every version of every operator that it considered; what matters is the parity check.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            arguments,
+            path,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=tuple({0: batch} if is_batched else None for is_batched in batched),
+            opset_version=_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _add_synthesizer_metadata(path: Path, *, share: float, loss: str, encoder: EncoderMetadata) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    facts: dict[str, Any] = {
+        "format": 1,
+        "dimension": encoder.dimension,
+        "fingerprint": encoder.fingerprint,
+        "lambda": share,
+        "method": "hdml",
+        "loss": loss,
+    }
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(facts))
+    onnx.save(model, path)

@@ -1,0 +1,88 @@
+"""Measuring retrieval: of a network while it trains, and of an exported encoder on any labelled folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from indexing.indexer import embed_files
+
+from hdml.data import ClassSplit, LabelledPhotos, evaluation_preprocessing, read_labelled_folder, split_classes
+from hdml.embed import embed_photos
+from hdml.evaluate import Evaluation, evaluate_embeddings
+from hdml.model import EncoderNetwork
+from hdml.run import RECORD, read_record
+from indexing.errors import HdmlError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation and what it is of."""
+
+    evaluation: Evaluation
+    root: Path
+    photos: int
+    measured_on: str
+
+
+def measured_photos(photos: LabelledPhotos, split: ClassSplit) -> tuple[str, LabelledPhotos]:
+    """What a run's figures are of, named so that nobody takes them for more than they are."""
+    if split.test:
+        return "test", photos.of_classes(split.test)
+    if split.validation:
+        return "validation, selected on", photos.of_classes(split.validation)
+    return "training photos, learned from", photos.of_classes(split.train)
+
+
+def evaluate_network(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> Evaluation:
+    """Measures of an encoder network on labelled photos, each querying all the others."""
+    embedded = embed_photos(network, photos.files, evaluation_preprocessing(image_size), device)
+    return evaluate_embeddings(embedded.embeddings, photos.labels)
+
+
+def evaluate_encoder(
+    encoder: Path, data: Path | None, classes: str | None, *, device: str, on_progress: Callable[[int, int], None]
+) -> Measured:
+    """Measures of an exported encoder.
+
+    Args:
+        encoder: an encoder.onnx; its run is the folder that it lies in.
+        data: a labelled folder; None takes the run's own.
+        classes: ``all``, or a rule of :func:`hdml.data.split_classes`; None takes those that the run's figures are of, and all
+            classes of another folder.
+        device: auto, cpu or cuda.
+        on_progress: told how many photos of how many are embedded.
+
+    Raises:
+        HdmlError: there is no folder to measure on, or no class in it has two photos.
+    """
+    root, own = data or _trained_on(encoder), data is None
+    photos = read_labelled_folder(root)
+    measured_on = "all classes"
+    if classes not in (None, "all"):
+        measured_on, photos = f"classes {classes}", photos.of_classes(split_classes(photos, str(classes)).test)
+    elif own and classes is None:
+        record = read_record(encoder.parent)
+        rule = record["config"]["test_classes"]
+        measured_on, photos = measured_photos(photos, split_classes(photos, rule))
+    vectors: dict[Path, np.ndarray] = {}
+    failed: set[Path] = set()
+    for done, photo in enumerate(embed_files(encoder, photos.files, device=device), start=1):
+        if photo.vector is None:
+            failed.add(photo.path.relative_to(photos.root))
+        else:
+            vectors[photo.path] = photo.vector
+        on_progress(done, len(photos.paths))
+    photos = photos.without(failed)
+    if np.bincount(photos.labels).max(initial=0) < 2:
+        raise HdmlError(f"Measuring retrieval needs a class with at least 2 photos, but {root} has none.")
+    embeddings = np.stack([vectors[file] for file in photos.files])
+    return Measured(evaluate_embeddings(embeddings, photos.labels), root, len(photos.paths), measured_on)
+
+
+def _trained_on(encoder: Path) -> Path:
+    record = read_record(encoder.parent) if (encoder.parent / RECORD).exists() else {}
+    if "data" not in record:
+        raise HdmlError(f"{encoder} was not trained on a folder of photos; say which to measure it on: hdml eval FOLDER")
+    return Path(record["data"]["root"])

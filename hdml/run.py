@@ -1,0 +1,74 @@
+"""A run folder: its record (run.json), its log (log.jsonl, one line a step) and the files that training leaves in it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from indexing.errors import HdmlError
+
+RECORD = "run.json"
+LOG = "log.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
+MODEL = "model.safetensors"
+ENCODER = "encoder.onnx"
+SYNTHESIZER = "synthesizer.onnx"
+
+
+def write_record(run: Path, record: dict[str, Any]) -> None:
+    """Write run.json, making the folder; a reader, or a killed process, leaves or sees the old one or the new one, whole."""
+    run.mkdir(parents=True, exist_ok=True)
+    temporary = run / f"{RECORD}.writing"
+    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(run / RECORD)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        HdmlError: the folder is not a run, or its record is damaged.
+    """
+    file = run / RECORD
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise HdmlError(f"A run is a folder that holds a {RECORD}, but {run} has none.") from error
+    except ValueError as error:
+        raise HdmlError(f"{file} should be JSON but cannot be read ({error}); start a new run.") from error
+    return record
+
+
+def unfinished_runs(runs: Path) -> list[Path]:
+    """Folders of the runs that training has begun and not ended, the newest first."""
+    records = {file.parent: read_record(file.parent) for file in runs.glob(f"*/{RECORD}")}
+    unfinished = [run for run, record in records.items() if record["status"] != "finished"]
+    return sorted(unfinished, key=lambda run: (records[run]["started"], run.name), reverse=True)
+
+
+class StepLog:
+    """Appends one JSON object a step; what a killed run logged beyond its checkpoint is dropped when it goes on."""
+
+    def __init__(self, run: Path, *, steps_done: int) -> None:
+        self._path = run / LOG
+        kept = [row for row in read_log(run) if row["step"] < steps_done]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_log(run: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a run's log; a last line that a kill cut short is left out."""
+    path = run / LOG
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
