@@ -1,0 +1,129 @@
+"""``hdml index`` and ``hdml search``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from indexing.errors import HdmlError
+
+if TYPE_CHECKING:
+    from cli.display import Display
+    from indexing.indexer import IndexReport
+
+_LISTED_FAILURES = 20
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="Any folder of photos, nested or flat; a first sub-folder names the label.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="A run or an .onnx file.", show_default="the index's own, or the newest run for a new index"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode and embed.", show_default="one per core")
+    ] = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Embed a folder of photos and build its index; run again, it embeds only what is new or changed.
+
+    Example: hdml index ./gallery
+    """
+    from cli.display import Display, print_json
+
+    display = Display(json_output=json_output)
+    report = update_gallery(folder, workspace, display, encoder=encoder, workers=workers, device=device)
+    if json_output:
+        failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
+        counts = {name: getattr(report, name) for name in ("added", "updated", "removed", "unchanged")}
+        print_json({"index": report.index, **counts, "failed": failed})
+
+
+def update_gallery(
+    folder: Path,
+    workspace: Path,
+    display: "Display",
+    *,
+    encoder: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> "IndexReport":
+    """Bring a folder's index up to date and tell what was done."""
+    from indexing.indexer import Progress, update_index
+    from indexing.workspace import Workspace
+
+    place = Workspace(workspace)
+    index_dir = place.index_for_gallery(folder)
+    bound = index_dir / "encoder.onnx"
+    if encoder is not None:
+        file = place.find_encoder(encoder)
+    else:
+        file = bound if bound.exists() else place.newest_encoder()
+    display.say(f"Indexing {folder} with {file}")
+
+    def on_progress(progress: Progress) -> None:
+        figures = f"{progress.images_per_second:.0f} images/s" + (f", {progress.failed} failed" if progress.failed else "")
+        display.advance("Embedding photos", progress.done, progress.total, figures)
+
+    with display.bars():
+        report = update_index(folder, index_dir, file, device=device, workers=workers, progress=on_progress)
+    for failure in report.failed[:_LISTED_FAILURES]:
+        display.say(f"Left out: {failure.path}: {failure.reason}")
+    if len(report.failed) > _LISTED_FAILURES:
+        display.say(f"… and {len(report.failed) - _LISTED_FAILURES} more; hdml index --json lists them all.")
+    display.say(
+        f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.removed} removed, "
+        f"{report.unchanged} unchanged, {len(report.failed)} failed"
+    )
+    display.say("Next: hdml search PHOTO, or hdml serve")
+    return report
+
+
+def search(
+    query: Annotated[
+        str | None, typer.Argument(help="A photo, or - to read one from standard input.", show_default=False)
+    ] = None,
+    item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
+    min_score: Annotated[float | None, typer.Option(help="Leave out results below this cosine similarity, −1 to 1.")] = None,
+    index: Annotated[str | None, typer.Option(help="An index, by name.", show_default="the newest")] = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Find the photos of an index that are most like a query photo.
+
+    Example: hdml search query.jpg -k 5
+    """
+    from indexing.search import OpenIndex, answer
+    from indexing.workspace import Workspace
+
+    if (query is None) == (item is None):
+        raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
+    place = Workspace(workspace)
+    opened = OpenIndex(place.find_index(index), device=device)
+    started = time.perf_counter()
+    if item is not None:
+        shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score)
+    else:
+        shown = str(query)
+        source = sys.stdin.buffer.read() if query == "-" else Path(shown)
+        results = opened.search_photo(source, k=k, min_score=min_score)
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    if json_output:
+        import json
+
+        sys.stdout.write(json.dumps(answer(shown, opened, results, elapsed_ms), ensure_ascii=False) + "\n")
+        return
+    for result in results:
+        typer.echo(f"{result.score:.4f}  {result.label or '-'}  {result.path}")
+    typer.echo(
+        f"{len(results)} of {opened.item_count} photos in index {opened.name}, model {opened.model}, {elapsed_ms:.0f} ms", err=True
+    )
+    if (newer := place.newer_run(opened)) is not None:
+        typer.echo(f"A newer run than this index's model: {newer.name}. To use it: hdml index with --encoder {newer.name}", err=True)

@@ -1,0 +1,216 @@
+"""One step, and the loop that can be killed: who learns from what, and that a resumed run equals an uninterrupted one."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hdml.checkpoint import load_tensors
+from hdml.data import ClassSplit, TrainingPhotos, read_labelled_folder, split_classes
+from hdml.losses import metric_loss
+from hdml.model import build_backbone
+from hdml.run import CHECKPOINT, LOG, MODEL, read_log
+from hdml.train import TrainConfig, Trainee, TrainProgress, step_losses, train, update
+from indexing.errors import HdmlError
+
+CPU = torch.device("cpu")
+NO_AUTOCAST = torch.autocast("cpu", enabled=False)
+N, CLASSES = 4, 9
+
+
+def make_config(**settings: Any) -> TrainConfig:
+    defaults: dict[str, Any] = {
+        "backbone": "resnet18",
+        "weights": "none",
+        "image_size": 32,
+        "method": "hdml",
+        "loss": "npair",
+        "test_classes": "last:2",
+        "steps": 6,
+        "classes_per_batch": 4,
+        "dimension": 16,
+        "evaluations": 2,
+    }
+    return TrainConfig(**{**defaults, **settings})
+
+
+def make_trainee(config: TrainConfig) -> Trainee:
+    torch.manual_seed(0)
+    loss = metric_loss(config.loss, classes_per_batch=N, margin=config.margin)
+    backbone = build_backbone(config.backbone, image_size=config.image_size)
+    trainee = Trainee(backbone, config, loss=loss, classes=CLASSES, window=3, device=CPU)
+    trainee.metric_loss_avg.add(0.5)  # so that negatives are pulled and synthetics weigh: at the start neither is
+    trainee.generator_loss_avg.add(0.05)
+    return trainee
+
+
+def random_batch() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(2 * N, 3, 32, 32), torch.tensor([3, 0, 8, 5])
+
+
+def parameters_of(trainee: Trainee) -> dict[str, list[Tensor]]:
+    return {name: [p.detach().clone() for p in module.parameters()] for name, module in trainee.modules().items()}
+
+
+@pytest.mark.parametrize("loss", ["npair", "triplet"])
+@pytest.mark.parametrize("module", ["model", "generator", "classifier"])
+def test_each_loss_moves_every_parameter_of_its_own_module_and_none_of_another(loss: str, module: str) -> None:
+    trainee = make_trainee(make_config(loss=loss, margin=1000.0, weight_decay=0.0))
+    losses = step_losses(trainee, *random_batch(), config=make_config(loss=loss), autocast=NO_AUTOCAST)
+    before = parameters_of(trainee)
+    alone = copy.copy(losses)
+    object.__setattr__(alone, "by_module", {module: losses.by_module[module]})
+    update(trainee, alone)
+    for name, parameters in parameters_of(trainee).items():
+        changed = [not torch.equal(old, new) for old, new in zip(before[name], parameters, strict=True)]
+        assert all(changed) if name == module else not any(changed), name
+
+
+def test_one_step_gives_each_module_the_gradient_of_its_own_loss() -> None:
+    trainee = make_trainee(make_config())
+    losses = step_losses(trainee, *random_batch(), config=make_config(), autocast=NO_AUTOCAST)
+    expected = {
+        name: torch.autograd.grad(loss, list(trainee.modules()[name].parameters()), retain_graph=True)
+        for name, loss in losses.by_module.items()
+    }
+    update(trainee, losses)
+    for name, module in trainee.modules().items():
+        found = tuple(parameter.grad for parameter in module.parameters())
+        torch.testing.assert_close(found, expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("loss", ["npair", "triplet"])
+def test_synthetic_loss_reaches_the_backbone_through_generator_and_pull(loss: str) -> None:
+    """With the weight all on synthetic tuples (J_gen = 0) and no regulariser, the backbone still learns."""
+    config = make_config(loss=loss, margin=1000.0, regulariser=0.0)
+    trainee = make_trainee(config)
+    trainee.generator_loss_avg.values.clear()
+    trainee.generator_loss_avg.add(0.0)
+    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    assert losses.figures.real_weight == 0.0
+    assert losses.by_module["model"].item() == pytest.approx(losses.figures.synthetic_loss)
+    gradients = torch.autograd.grad(losses.by_module["model"], list(trainee.model.backbone.parameters()))
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_running_mean_sees_the_raw_loss_and_not_the_weighted_one() -> None:
+    """The authors' code feeds the weighted loss with its L2 penalty to J_avg (METHOD, trap 1)."""
+    config = make_config(regulariser=10.0)
+    trainee = make_trainee(config)
+    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    update(trainee, losses)
+    raw = losses.figures.metric_loss
+    assert list(trainee.metric_loss_avg.values) == [0.5, raw]
+    assert abs(losses.by_module["model"].item() - raw) > 1.0
+
+
+def test_first_step_neither_pulls_nor_trusts_the_generator() -> None:
+    trainee = make_trainee(make_config())
+    trainee.metric_loss_avg.values.clear()
+    trainee.generator_loss_avg.values.clear()
+    figures = step_losses(trainee, *random_batch(), config=make_config(), autocast=NO_AUTOCAST).figures
+    assert (figures.pulling_share, figures.real_weight) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("loss", "margin"), [("npair", 1.0), ("triplet", 1.0), ("triplet", 50.0)])
+def test_alpha_is_in_units_of_the_loss_at_chance(loss: str, margin: float) -> None:
+    """One α gives one λ at the same share of the loss at chance, whatever the loss, its margin and N (METHOD, trap 2)."""
+    config = make_config(loss=loss, margin=margin)
+    trainee = make_trainee(config)
+    trainee.metric_loss_avg.values.clear()
+    trainee.metric_loss_avg.add(0.5 * trainee.loss.at_chance)
+    figures = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST).figures
+    assert figures.pulling_share == pytest.approx(math.exp(-config.alpha / 0.5))
+
+
+def test_plain_method_is_the_metric_loss_alone() -> None:
+    config = make_config(method="plain")
+    trainee = make_trainee(config)
+    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    assert set(losses.by_module) == set(trainee.modules()) == {"model"}
+    assert losses.figures.synthetic_loss is None
+
+
+def test_gradient_that_is_not_finite_stops_with_a_sentence_and_moves_nothing() -> None:
+    trainee = make_trainee(make_config())
+    images, labels = random_batch()
+    images[0, 0, 0, 0] = math.nan
+    losses = step_losses(trainee, images, labels, config=make_config(), autocast=NO_AUTOCAST)
+    before = parameters_of(trainee)
+    with pytest.raises(HdmlError, match=r"must be finite.*lower --lr"):
+        update(trainee, losses)
+    torch.testing.assert_close(parameters_of(trainee), before, rtol=0, atol=0)
+
+
+class Killed(Exception):
+    """Stands for the end of the process between two steps."""
+
+
+def run_training(shapes: Path, run: Path, config: TrainConfig, *, kill_after: int | None = None) -> ClassSplit:
+    run.mkdir(exist_ok=True)
+    photos = read_labelled_folder(shapes)
+    split = split_classes(photos, config.test_classes)
+    decoded = TrainingPhotos(shapes, config.image_size)
+    assert decoded.read(photos.paths, keep=set(photos.paths), on_read=lambda: None) == []
+
+    def report(progress: TrainProgress) -> None:
+        if progress.step == kill_after:
+            raise Killed
+
+    torch.manual_seed(config.seed)
+    train(
+        config,
+        build_backbone(config.backbone, image_size=config.image_size),
+        decoded,
+        train_set=photos.of_classes(split.train),
+        validation_set=photos.of_classes(split.validation),
+        run=run,
+        device=CPU,
+        report=report,
+    )
+    return split
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(shapes: Path, tmp_path: Path, backbone: str) -> None:
+    """EfficientNet's stochastic depth draws random numbers within the step."""
+    config = make_config(backbone=backbone)
+    run_training(shapes, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        run_training(shapes, tmp_path / "killed", config, kill_after=5)
+    _, state = load_tensors(tmp_path / "killed" / CHECKPOINT)
+    assert 0 < state["steps_done"] < 5
+    torch.manual_seed(999)
+    run_training(shapes, tmp_path / "killed", config)
+    for name in (CHECKPOINT, MODEL):
+        whole, whole_state = load_tensors(tmp_path / "whole" / name)
+        resumed, resumed_state = load_tensors(tmp_path / "killed" / name)
+        assert whole.keys() == resumed.keys()
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+        assert whole_state == resumed_state
+    assert (tmp_path / "whole" / LOG).read_text() == (tmp_path / "killed" / LOG).read_text()
+
+
+def test_chosen_model_is_the_best_on_validation_classes(shapes: Path, tmp_path: Path) -> None:
+    """Test classes choose nothing (METHOD, trap 6): the log of validation explains the choice in full."""
+    split = run_training(shapes, tmp_path / "run", make_config(steps=8, evaluations=4))
+    assert not set(split.validation) & set(split.test)
+    assert not set(split.validation) & set(split.train)
+    scores = {row["step"] + 1: row["validation"]["map_at_r"] for row in read_log(tmp_path / "run") if row["validation"]}
+    _, state = load_tensors(tmp_path / "run" / MODEL)
+    assert list(scores) == [2, 4, 6, 8]
+    assert state["steps_done"] == max(scores, key=lambda step: scores[step])
+    assert state["validation"]["map_at_r"] == max(scores.values())
+
+
+def test_log_has_a_line_of_json_for_every_step(shapes: Path, tmp_path: Path) -> None:
+    run_training(shapes, tmp_path / "run", make_config())
+    rows = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(6))
+    assert all(0 <= row["pulling_share"] <= 1 and 0 <= row["real_weight"] <= 1 for row in rows)
