@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hdml.butterflies.anatomy import Species
+from hdml.butterflies.names import invent_names
 from hdml.butterflies.photo import draw_photo
-from hdml.butterflies.species import Species, draw_species, invent_names
+from hdml.butterflies.species import draw_species
 from indexing.errors import HdmlError
 
 __all__ = ["SEED", "draw_photo", "draw_species", "write_butterflies"]

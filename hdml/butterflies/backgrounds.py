@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from hdml.butterflies.species import to_rgb
+from hdml.butterflies.anatomy import to_rgb
 
 Array = NDArray[np.floating[Any]]
 

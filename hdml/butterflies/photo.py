@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from hdml.butterflies.anatomy import Colour, Palette, Species, to_rgb
 from hdml.butterflies.backgrounds import draw_background, smooth_noise
-from hdml.butterflies.species import Colour, Palette, Species, to_rgb, vary, vary_palette
+from hdml.butterflies.species import vary, vary_palette
 from hdml.butterflies.wings import Outline, Points, locate, outline, paint
 
 Array = NDArray[np.floating[Any]]
@@ -64,12 +65,12 @@ def _individual(species: Species, rng: np.random.Generator) -> Species:
         return (hue + tint) % 1.0, min(saturation * fade, 1.0), value + (0.8 - value) * bleach
 
     palette = Palette(*(aged(getattr(own, field.name)) for field in fields(own)))
-    return replace(species, fore=vary(species.fore, 0.15, rng), hind=vary(species.hind, 0.15, rng), palette=palette)
+    return replace(species, fore=vary(species.fore, 0.10, rng), hind=vary(species.hind, 0.10, rng), palette=palette)
 
 
 def _pose(side: int, rng: np.random.Generator) -> Pose:
     """A random pose in a picture of ``side`` × ``side`` pixels."""
-    turn, scale = rng.normal(0.0, 0.38), FOREWING * side * rng.uniform(0.86, 1.06)
+    turn, scale = rng.normal(0.0, 0.33), FOREWING * side * rng.uniform(0.9, 1.08)
     cos, sin = np.cos(turn), np.sin(turn)
     lean = np.array([[1.0, rng.normal(0.0, 0.05)], [0.0, rng.uniform(0.86, 1.0)]])
     raised, opening = rng.normal(0.07, 0.10), rng.uniform(0.80, 1.0)
@@ -198,8 +199,8 @@ def _photograph(butterfly: Array, background: Array, rng: np.random.Generator) -
     scene = scene * (1 - butterfly[..., 3:]) + butterfly[..., :3]
     scene *= _light(size, rng)
     scene = scene ** rng.uniform(0.85, 1.15)
-    picture = _to_picture(scene).filter(ImageFilter.GaussianBlur(max(0.0, rng.normal(0.2, 0.35)) * size / 128))
-    noise = rng.uniform(0.0, 0.03) * rng.standard_normal((size, size, 3)).astype(np.float32)
+    picture = _to_picture(scene).filter(ImageFilter.GaussianBlur(max(0.0, rng.normal(0.1, 0.35)) * size / 128))
+    noise = rng.uniform(0.0, 0.025) * rng.standard_normal((size, size, 3)).astype(np.float32)
     return _to_picture(np.asarray(picture, np.float32) / 255 + noise)
 
 
@@ -214,7 +215,7 @@ def _shadow(alpha: Array, rng: np.random.Generator) -> Array:
 def _light(size: int, rng: np.random.Generator) -> Array:
     """[size, size, 3] factor: exposure, white balance, light from one side, dappled shade, darker corners."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    angle, warmth = rng.uniform(0, 2 * np.pi), 0.07 * rng.standard_normal()
+    angle, warmth = rng.uniform(0, 2 * np.pi), 0.055 * rng.standard_normal()
     slope = 1 + rng.uniform(0.0, 0.18) * (np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None])
     dapple = 1 + rng.uniform(0.0, 0.15) * smooth_noise(size, (4, 4), rng)
     corners = 1 - rng.uniform(0.0, 0.2) * (ramp[None, :] ** 2 + ramp[:, None] ** 2) / 2

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdml.butterflies.species import CELLS, Palette, Wing, to_rgb
+from hdml.butterflies.anatomy import CELLS, Palette, Wing, to_rgb
 
 Array = NDArray[np.floating[Any]]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.builtin_set import measure
 from hdml.butterflies import SEED, write_butterflies
-from hdml.butterflies.species import invent_names
+from hdml.butterflies.names import invent_names
 from indexing.errors import HdmlError
 
 
