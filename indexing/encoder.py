@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 METADATA_KEY = "hdml"
+ENCODER = "encoder.onnx"  # its name in a run's and in an index's folder
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,12 @@ class Encoder:
         return np.asarray(maps)
 
 
-def open_session(path: Path, *, device: str = "auto", threads: int = 0) -> Any:
+def read_metadata(path: Path) -> EncoderMetadata:
+    """What an encoder's file says about itself; cheaper than opening it to run. Raises HdmlError as Encoder does."""
+    return EncoderMetadata.from_json(hdml_metadata(open_session(path, device="cpu", optimise=False), path))
+
+
+def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise: bool = True) -> Any:
     """Open any ONNX file by the device rule; raises HdmlError as Encoder does.
 
     Returns:
@@ -129,6 +135,8 @@ def open_session(path: Path, *, device: str = "auto", threads: int = 0) -> Any:
     providers = onnx_providers(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # errors only: a provider that does not load is checked below, and said in our words
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)

@@ -47,9 +47,19 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 ImageSource = Path | str | bytes | BinaryIO
+
+
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """A photo in RGB, upright; ``width`` and ``height`` are the original's in pixels, even where a JPEG was decoded smaller."""
+
+    image: Image.Image
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -118,16 +128,24 @@ def open_rgb(source: ImageSource, *, shorter_side: int | None = None) -> Image.I
     Raises:
         UnreadableImage: missing, empty, not an image, damaged, or above MAX_PIXELS; the message is the reason.
     """
+    return decode_photo(source, shorter_side=shorter_side).image
+
+
+def decode_photo(source: ImageSource, *, shorter_side: int | None = None) -> DecodedPhoto:
+    """As open_rgb, for callers that want the photo's original size as well."""
     try:
         with _binary_file(source) as file:
             image = Image.open(file, formats=FORMATS)
-            _refuse_too_large(image.size)
+            width, height = image.size
+            _refuse_too_large(width, height)
             if shorter_side is not None:
                 image.draft(None, (2 * shorter_side, 2 * shorter_side))  # does nothing unless the file is a JPEG
             image.load()
-            return _upright(_as_rgb(image), _orientation(image))
+            orientation = _orientation(image)
+            upright = _upright(_as_rgb(image), orientation)
     except DECODE_ERRORS as error:
         raise UnreadableImage(_reason(error)) from error
+    return DecodedPhoto(upright, *((height, width) if orientation in _SIDEWAYS else (width, height)))
 
 
 def _binary_file(source: ImageSource) -> AbstractContextManager[BinaryIO]:
@@ -136,8 +154,7 @@ def _binary_file(source: ImageSource) -> AbstractContextManager[BinaryIO]:
     return nullcontext(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
-def _refuse_too_large(size: tuple[int, int]) -> None:
-    width, height = size
+def _refuse_too_large(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnreadableImage(f"the image has {width} × {height} pixels, more than the {MAX_PIXELS // 10**6} megapixels allowed")
 

@@ -1,0 +1,348 @@
+"""The catalogue: a SQLite file that holds the truth about an index, its items and their vectors."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.database import connect, in_words, transaction
+from indexing.errors import HdmlError
+from indexing.gallery import PhotoFile
+
+CATALOGUE = "catalogue.sqlite"
+SCHEMA_VERSION = 1
+SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again after an item is gone
+    path TEXT NOT NULL UNIQUE,             -- relative to the gallery, forward slashes
+    size INTEGER NOT NULL,                 -- bytes
+    mtime_ns INTEGER NOT NULL,
+    label TEXT,
+    state TEXT NOT NULL CHECK (state IN ('ready', 'failed')),
+    reason TEXT CHECK ((reason IS NOT NULL) = (state = 'failed')),
+    width INTEGER,                         -- of the original, upright, in pixels
+    height INTEGER,
+    norm REAL,                             -- length of the embedding before normalisation
+    vector BLOB CHECK ((vector IS NOT NULL) = (state = 'ready'))  -- float32, unit length
+);
+CREATE INDEX items_by_label ON items (label) WHERE state = 'ready';
+CREATE TRIGGER vector_added AFTER INSERT ON items WHEN NEW.vector IS NOT NULL
+    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
+CREATE TRIGGER vector_removed AFTER DELETE ON items WHEN OLD.vector IS NOT NULL
+    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
+CREATE TRIGGER vector_changed AFTER UPDATE OF vector ON items WHEN NEW.vector IS NOT OLD.vector
+    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+# What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
+_WALK = """
+CREATE TEMP TABLE walk (path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT);
+"""
+_RECORD = """
+INSERT INTO items (path, size, mtime_ns, label, state, reason, width, height, norm, vector)
+SELECT path, size, mtime_ns, label, :state, :reason, :width, :height, :norm, :vector FROM walk WHERE path = :path
+ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns, label = excluded.label,
+    state = excluded.state, reason = excluded.reason, width = excluded.width, height = excluded.height,
+    norm = excluded.norm, vector = excluded.vector
+"""
+_RECORD_UNREADABLE = """
+INSERT INTO items (path, size, mtime_ns, label, state, reason)
+SELECT path, size, mtime_ns, label, 'failed', reason FROM walk WHERE reason IS NOT NULL
+"""
+_FIND_PENDING = """
+INSERT INTO pending (path)
+SELECT walk.path FROM walk LEFT JOIN items USING (path)
+WHERE walk.reason IS NULL
+    AND (items.id IS NULL OR items.state = 'failed' OR items.size != walk.size OR items.mtime_ns != walk.mtime_ns)
+ORDER BY walk.path
+"""
+_COMPARE = """
+SELECT
+    (SELECT COUNT(*) FROM pending),
+    (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
+    (SELECT COUNT(*) FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM walk WHERE reason IS NULL))
+"""
+_ROWS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class About:
+    """What an index is of.
+
+    Attributes:
+        gallery: resolved path of the folder of photos.
+        fingerprint: of the encoder that embedded them.
+        dimension: length of a vector.
+        sequence: grows with every change of the vectors; names the faiss cache that belongs to them.
+        updated: when the index was last brought up to date, ISO 8601 in UTC; before the first time, when it was made.
+    """
+
+    gallery: Path
+    fingerprint: str
+    dimension: int
+    sequence: int
+    updated: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo of an index: path relative to the gallery, original size in pixels, unit vector [D] and its norm before."""
+
+    id: int
+    path: str
+    label: str | None
+    width: int
+    height: int
+    vector: NDArray[np.float32]
+    norm: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be read, relative to the gallery, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmbeddedPhoto:
+    """What embedding a photo file gave: either a vector [D] with its norm and the photo's size, or the reason why not."""
+
+    path: Path
+    vector: NDArray[np.float32] | None = None
+    norm: float | None = None
+    width: int | None = None
+    height: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a walk of the gallery means: photos to embed, photos unchanged, items whose file is gone."""
+
+    pending: int
+    unchanged: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What storing some photos came to, in numbers of photos; one that failed before and is readable now counts as added."""
+
+    added: int = 0
+    updated: int = 0
+    failed: int = 0
+
+    @property
+    def photos(self) -> int:
+        return self.added + self.updated + self.failed
+
+    def __add__(self, other: "Recorded") -> "Recorded":
+        return Recorded(self.added + other.added, self.updated + other.updated, self.failed + other.failed)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """All searchable vectors at one moment: ids int64 [N], vectors float32 [N, D], and the sequence they belong to."""
+
+    sequence: int
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+class Catalogue:
+    """An open catalogue; a context manager. Reading is safe from several threads."""
+
+    def __init__(self, index_dir: Path) -> None:
+        """Open an index's catalogue; raises HdmlError when there is none, or when it is damaged or of another version."""
+        self.path = index_dir / CATALOGUE
+        if not self.path.is_file():
+            raise HdmlError(f'{index_dir} must be an index, but it has no {CATALOGUE}; make an index with "hdml index FOLDER"')
+        self._lock = threading.Lock()
+        with in_words(self.path):
+            self._connection = connect(self.path)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @classmethod
+    def create(cls, index_dir: Path, *, gallery: Path, fingerprint: str, dimension: int) -> Self:
+        """Make and open an empty catalogue; it appears whole or not at all."""
+        unfinished = index_dir / f"{CATALOGUE}.part"
+        unfinished.unlink(missing_ok=True)
+        meta = {"gallery": str(gallery), "fingerprint": fingerprint, "dimension": dimension, "sequence": 0, "updated": _now()}
+        with in_words(unfinished), closing(connect(unfinished)) as connection:
+            connection.executescript(SCHEMA)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        unfinished.replace(index_dir / CATALOGUE)
+        return cls(index_dir)
+
+    def _prepare(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise HdmlError(
+                f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}; index its folder anew"
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")  # readers go on while the indexer writes
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Reading
+
+    def about(self) -> About:
+        meta = dict(self._rows("SELECT key, value FROM meta"))
+        gallery, fingerprint, updated = Path(meta["gallery"]), str(meta["fingerprint"]), str(meta["updated"])
+        return About(gallery, fingerprint, int(meta["dimension"]), int(meta["sequence"]), updated)
+
+    def sequence(self) -> int:
+        ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
+        return int(sequence)
+
+    def count(self) -> int:
+        """Number of searchable items."""
+        ((count,),) = self._rows("SELECT COUNT(*) FROM items WHERE state = 'ready'")
+        return int(count)
+
+    def failures(self) -> list[Failure]:
+        """Files that could not be read, by path."""
+        return [Failure(*row) for row in self._rows("SELECT path, reason FROM items WHERE state = 'failed' ORDER BY path")]
+
+    def item(self, item_id: int) -> Item:
+        """One searchable item; raises HdmlError when there is none of that id."""
+        items = self._items("id = ?", item_id)
+        if not items:
+            raise HdmlError(
+                f"the index {self.path.parent.name} must hold the item that is asked for, but has none with id {item_id}"
+            )
+        return items[0]
+
+    def item_at(self, path: str) -> Item:
+        """One searchable item by its path; raises HdmlError when there is none."""
+        items = self._items("path = ?", path)
+        if not items:
+            raise HdmlError(f"the index {self.path.parent.name} must hold the photo that is asked for, but has none at {path}")
+        return items[0]
+
+    def items(self, label: str | None = None) -> list[Item]:
+        """All searchable items, or those of a label, by id; vectors included, so mind the memory of large galleries."""
+        return self._items("TRUE") if label is None else self._items("label = ?", label)
+
+    def labels(self) -> dict[str, int]:
+        """Labels, sorted, with their number of searchable items."""
+        query = "SELECT label, COUNT(*) FROM items WHERE state = 'ready' AND label IS NOT NULL GROUP BY label ORDER BY label"
+        return dict(self._rows(query))
+
+    def paths_and_labels(self, ids: list[int]) -> dict[int, tuple[str, str | None]]:
+        """Path and label of each of these items; ids that are gone are left out."""
+        query = "SELECT id, path, label FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
+        rows = self._rows(query, json.dumps(ids))
+        return {item_id: (path, label) for item_id, path, label in rows}
+
+    def vectors(self) -> Vectors:
+        """All searchable vectors, in the order of their ids, read straight into one array."""
+        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all three
+            meta = dict(self._connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'dimension')"))
+            (count,) = self._connection.execute("SELECT COUNT(*) FROM items WHERE state = 'ready'").fetchone()
+            found = Vectors(meta["sequence"], np.empty(count, np.int64), np.empty((count, meta["dimension"]), np.float32))
+            rows = self._connection.execute("SELECT id, vector FROM items WHERE state = 'ready' ORDER BY id")
+            for start in range(0, count, _ROWS_AT_A_TIME):
+                ids, blobs = zip(*rows.fetchmany(_ROWS_AT_A_TIME), strict=True)
+                found.ids[start : start + len(ids)] = ids
+                found.vectors[start : start + len(ids)].reshape(-1)[:] = np.frombuffer(b"".join(blobs), np.float32)
+        return found
+
+    def _items(self, condition: str, *values: Any) -> list[Item]:
+        columns = "id, path, label, width, height, vector, norm"
+        rows = self._rows(f"SELECT {columns} FROM items WHERE state = 'ready' AND {condition} ORDER BY id", *values)
+        return [
+            Item(item_id, path, label, width, height, np.frombuffer(vector, np.float32), norm)
+            for item_id, path, label, width, height, vector, norm in rows
+        ]
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock, in_words(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    # Writing, by one thread of the indexer
+
+    def compare(self, photos: Iterable[PhotoFile]) -> Comparison:
+        """Take in what a walk of the gallery found and say what it means for the items; none is changed yet."""
+        rows = ((photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason) for photo in photos)
+        with self._lock, in_words(self.path):
+            self._connection.executescript(_WALK)
+            with transaction(self._connection, "DEFERRED"):
+                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?)", rows)
+                self._connection.execute(_FIND_PENDING)
+        return Comparison(*self._rows(_COMPARE)[0])
+
+    def pending(self) -> Iterator[str]:
+        """Paths of the photos that have to be embedded after a compare: new, changed, or failed before; sorted.
+
+        They are read a page at a time: a cursor left open would hold one snapshot, and the log would grow till its end.
+        """
+        last = 0
+        while page := self._rows(f"SELECT number, path FROM pending WHERE number > ? LIMIT {_ROWS_AT_A_TIME}", last):
+            yield from (path for _, path in page)
+            last = page[-1][0]
+
+    def drop_gone(self) -> None:
+        """After a compare, drop items whose file is gone, and note the files that are known to be unreadable."""
+        with self._write() as connection:
+            connection.execute("DELETE FROM items WHERE path NOT IN (SELECT path FROM walk WHERE reason IS NULL)")
+            connection.execute(_RECORD_UNREADABLE)
+
+    def record(self, photos: list[tuple[str, EmbeddedPhoto]]) -> Recorded:
+        """Store what embedding gave for some pending paths, in one transaction; a changed photo keeps its id."""
+        ready = {path for path, photo in photos if photo.vector is not None}
+        with self._write() as connection:
+            query = "SELECT path FROM items WHERE state = 'ready' AND path IN (SELECT value FROM json_each(?))"
+            known = {path for (path,) in connection.execute(query, (json.dumps(sorted(ready)),))}
+            connection.executemany(_RECORD, [_row(path, photo) for path, photo in photos])
+        return Recorded(added=len(ready - known), updated=len(known), failed=len(photos) - len(ready))
+
+    def mark_updated(self) -> None:
+        """Note that the index is up to date with its gallery now."""
+        with self._write() as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'updated'", (_now(),))
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, in_words(self.path), transaction(self._connection, "IMMEDIATE"):
+            yield self._connection
+
+
+def _row(path: str, photo: EmbeddedPhoto) -> dict[str, Any]:
+    return {
+        "path": path,
+        "state": "failed" if photo.vector is None else "ready",
+        "reason": photo.reason,
+        "width": photo.width,
+        "height": photo.height,
+        "norm": photo.norm,
+        "vector": None if photo.vector is None else photo.vector.tobytes(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,120 @@
+"""Walk a gallery: any folder of photos, nested or flat."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from indexing.errors import HdmlError
+from indexing.preprocess import FORMATS
+
+# Phones write HEIC, which Pillow cannot read: better listed as unreadable than passed over in silence.
+_UNREADABLE_EXTENSIONS = {".heic", ".heif"}
+# Thumbnails and resource forks that network drives and archives leave behind; other hidden names begin with a dot.
+_HIDDEN_FOLDERS = {"@eaDir", "__MACOSX"}
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo file found in a gallery.
+
+    Attributes:
+        path: relative to the gallery, with forward slashes.
+        label: name of the first folder below the gallery, None for a photo that lies in the gallery itself.
+        size: in bytes.
+        mtime_ns: time of the last change, in nanoseconds since 1970.
+        reason: why it cannot be read, where that is known without opening it.
+    """
+
+    path: str
+    label: str | None
+    size: int = 0
+    mtime_ns: int = 0
+    reason: str | None = None
+
+
+def check_gallery(gallery: Path) -> Path:
+    """The gallery's resolved path; raises HdmlError unless it is a folder."""
+    if not gallery.exists():
+        raise HdmlError(f"{gallery} must be a folder of photos, but it does not exist")
+    if not gallery.is_dir():
+        raise HdmlError(f"{gallery} must be a folder of photos, but it is a file; give the folder that holds it")
+    resolved = gallery.resolve()
+    if not _is_text(str(resolved)):
+        raise HdmlError(f"{_readable(str(resolved))} must be a folder whose name is valid UTF-8; rename it")
+    return resolved
+
+
+def find_photos(gallery: Path) -> list[Path]:
+    """Paths of the photo files below a folder, relative to it, sorted; those known to be unreadable are left out."""
+    return sorted(Path(photo.path) for photo in walk_gallery(gallery) if photo.reason is None)
+
+
+def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
+    """Find the photo files below a folder, by extension, in an order that only depends on their names.
+
+    Hidden files and folders are passed over. Links to folders are followed, but no folder is entered twice and none
+    that holds the gallery, so a loop ends. A folder that cannot be listed is given as a PhotoFile with the reason.
+    """
+    extensions = _photo_extensions()
+    entered = {_identity(folder) for folder in (gallery.resolve(), *gallery.resolve().parents)}
+    unlisted: list[OSError] = []
+    for folder, subfolders, names in os.walk(gallery, followlinks=True, onerror=unlisted.append):
+        subfolders[:] = [name for name in sorted(subfolders) if not _hidden(name) and _enter(Path(folder, name), entered)]
+        parts = Path(folder).relative_to(gallery).parts
+        for name in sorted(names):
+            if not _hidden(name) and Path(name).suffix.lower() in extensions:
+                yield _photo_file(folder, parts, name)
+    for error in unlisted:
+        path = Path(error.filename).relative_to(gallery)
+        yield PhotoFile(_readable(path.as_posix()), None, reason=f"the folder cannot be listed: {error.strerror}")
+
+
+def _photo_extensions() -> set[str]:
+    known = Image.registered_extensions()  # loads every plugin
+    return {extension for extension, kind in known.items() if kind in (*FORMATS, "MPO")} | _UNREADABLE_EXTENSIONS
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _HIDDEN_FOLDERS
+
+
+def _enter(folder: Path, entered: set[tuple[int, int]]) -> bool:
+    identity = _identity(folder)
+    if identity in entered:
+        return False
+    entered.add(identity)
+    return True
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _photo_file(folder: str, parts: tuple[str, ...], name: str) -> PhotoFile:
+    path, label = "/".join((*parts, name)), parts[0] if parts else None
+    if not _is_text(path):
+        # SQLite, JSON and terminals hold text only; such a name would fail in each of them.
+        label = label and _readable(label)
+        return PhotoFile(_readable(path), label, reason="the file's name or folder is not valid UTF-8; rename it")
+    try:
+        status = Path(folder, name).stat()
+    except OSError as error:
+        return PhotoFile(path, label, reason=f"the file cannot be read: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return PhotoFile(path, label, reason="it is not a regular file")  # opening a pipe would wait for ever
+    return PhotoFile(path, label, status.st_size, status.st_mtime_ns)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is proper Unicode: Python keeps undecodable bytes of a name as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _readable(path: str) -> str:
+    """The path with each undecodable byte written as an escape such as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

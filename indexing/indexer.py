@@ -1,0 +1,271 @@
+"""Bring an index up to date with its gallery: embed what is new or changed, drop what is gone."""
+
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.encoder import ENCODER, Encoder, read_metadata
+from indexing.errors import HdmlError, UnreadableImage
+from indexing.gallery import PhotoFile, check_gallery, walk_gallery
+from indexing.index import build_index, cache_path, remove_caches, save_cache
+from indexing.preprocess import Preprocessing, decode_photo, to_array
+
+# What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
+_COMPANIONS = ("synthesizer.onnx", "run.json")
+_BATCH = 8  # photos that a worker embeds at once, and photos per transaction
+_BATCH_ON_GPU = 32
+_BATCHES_IN_FLIGHT_PER_WORKER = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an update is: photos embedded or found unreadable, of how many, the unreadable ones, and the speed so far."""
+
+    done: int
+    total: int
+    failed: int
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an update did.
+
+    Attributes:
+        index: the index's folder.
+        added, updated, removed, unchanged: numbers of photos.
+        failed: every file of the gallery that could not be read, with its reason.
+        items: photos that can be searched now; may be 0 when all failed.
+        images_per_second: of the embedding; 0 when there was none.
+    """
+
+    index: Path
+    added: int
+    updated: int
+    removed: int
+    unchanged: int
+    failed: list[Failure]
+    items: int
+    images_per_second: float
+
+
+def update_index(
+    gallery: Path,
+    index_dir: Path,
+    encoder_path: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> IndexReport:
+    """Make the index of a gallery, or bring it up to date.
+
+    A file that cannot be read is listed in the report and stops nothing, even when it is every file. What is embedded is
+    stored as it comes: after an interruption the next run goes on from there. With nothing to embed no encoder is loaded.
+
+    Args:
+        gallery: any folder of photos, nested or flat.
+        index_dir: the index's folder; made when missing.
+        encoder_path: for an existing index, its own ``encoder.onnx`` or another of the same fingerprint.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        workers: threads that decode and embed; None for one per core.
+        progress: called after every batch, in the calling thread.
+
+    Raises:
+        HdmlError: no such folder, no photo in it, an index of another encoder or gallery, a full disk.
+    """
+    gallery = check_gallery(gallery)
+    photos = _at_least_one(walk_gallery(gallery), gallery)
+    with _open_or_create(index_dir, gallery, encoder_path) as catalogue:
+        comparison = catalogue.compare(photos)
+        catalogue.drop_gone()
+        total, started = Recorded(), time.perf_counter()
+        files = (gallery / path for path in catalogue.pending())
+        with closing(embed_files(index_dir / ENCODER, files, device=device, workers=workers)) as embedded:
+            while batch := list(islice(embedded, _BATCH)):
+                total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
+                speed = total.photos / (time.perf_counter() - started)
+                if progress is not None:
+                    progress(Progress(total.photos, comparison.pending, total.failed, speed))
+        _refresh_cache(index_dir, catalogue)
+        catalogue.mark_updated()
+        return IndexReport(
+            index=index_dir,
+            added=total.added,
+            updated=total.updated,
+            removed=comparison.gone,
+            unchanged=comparison.unchanged,
+            failed=catalogue.failures(),
+            items=catalogue.count(),
+            images_per_second=speed if total.photos else 0.0,
+        )
+
+
+def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoFile]:
+    """The same photos; raises HdmlError when there are none, so that a drive that is not mounted never empties an index."""
+    first = next(photos, None)
+    if first is None:
+        raise HdmlError(f"{gallery} must hold photos, in itself or in its folders, but none was found")
+    return chain([first], photos)
+
+
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catalogue:
+    if (index_dir / CATALOGUE).exists():
+        catalogue = Catalogue(index_dir)
+        try:
+            _check_bound(catalogue, gallery, encoder_path)
+        except BaseException:
+            catalogue.close()
+            raise
+        return catalogue
+    metadata = read_metadata(encoder_path)
+    try:
+        index_dir.mkdir(parents=True, exist_ok=True)
+        remove_caches(index_dir)
+        _adopt(encoder_path, index_dir / ENCODER)
+        for name in _COMPANIONS:
+            if (encoder_path.parent / name).exists():
+                _adopt(encoder_path.parent / name, index_dir / name)
+    except OSError as error:
+        raise HdmlError(
+            f"the index {index_dir} cannot be made: {error.strerror}; free some space or choose another place"
+        ) from error
+    return Catalogue.create(index_dir, gallery=gallery, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
+
+
+def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path) -> None:
+    """Raise HdmlError unless the index is of this gallery and of this encoder; its own encoder is known without opening it."""
+    about, index_dir = catalogue.about(), catalogue.path.parent
+    if about.gallery != gallery:
+        raise HdmlError(f"the index {index_dir} is of {about.gallery}, not of {gallery}; choose another name for the new one")
+    own = index_dir / ENCODER
+    if own.exists() and encoder_path.exists() and own.samefile(encoder_path):
+        return
+    given = read_metadata(encoder_path)
+    if given.fingerprint != about.fingerprint:
+        raise HdmlError(
+            f"the index {index_dir} was built with encoder {about.fingerprint} ({about.dimension}-d), but the given "
+            f"{encoder_path} is {given.fingerprint} ({given.dimension}-d); go on with {own}, or remove the index to build it anew"
+        )
+
+
+def _adopt(source: Path, target: Path) -> None:
+    """Hard-link a file into the index, or copy it where links are not possible."""
+    unfinished = target.with_name(f"{target.name}.part")
+    unfinished.unlink(missing_ok=True)
+    try:
+        unfinished.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, unfinished)
+    target.unlink(missing_ok=True)  # renaming one link of a file onto another would do nothing
+    unfinished.replace(target)
+
+
+def _refresh_cache(index_dir: Path, catalogue: Catalogue) -> None:
+    if not cache_path(index_dir, catalogue.sequence()).exists():
+        vectors = catalogue.vectors()
+        save_cache(build_index(vectors), index_dir, vectors.sequence)
+
+
+def embed_files(
+    encoder_path: Path, files: Iterable[Path], *, device: str = "auto", workers: int | None = None
+) -> Generator[EmbeddedPhoto, None, None]:
+    """Embed photo files, in their order; memory stays bounded however many there are, and no file is no work.
+
+    Each worker thread decodes a batch and runs it through an onnxruntime session of its own with one thread: faster than
+    decoders that feed one encoder, and than one session that uses every core. On a GPU one session serves all workers.
+
+    Args:
+        encoder_path: as for Encoder.
+        files: paths; they are asked for as the work goes on.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        workers: number of threads; None for one per core.
+
+    Raises:
+        HdmlError: the encoder cannot be opened, or ``device`` is "cuda" and there is none.
+    """
+    files = iter(files)
+    batch = list(islice(files, 1))
+    if not batch:
+        return
+    threads = workers or available_cores()
+    sessions = _Sessions(encoder_path, device)
+    in_flight: deque[Future[list[EmbeddedPhoto]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
+    try:
+        while batch:
+            in_flight.append(pool.submit(_embed_batch, sessions, batch))
+            if len(in_flight) > threads * _BATCHES_IN_FLIGHT_PER_WORKER:
+                yield from in_flight.popleft().result()
+            batch = list(islice(files, _BATCH_ON_GPU if sessions.shared else _BATCH))
+        while in_flight:
+            yield from in_flight.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Sessions:
+    """One encoder per worker that is at work, opened when it is first needed; on a GPU one for all of them."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        self._path, self._device = path, device
+        self._first = Encoder(path, device=device, threads=1)
+        self._idle: SimpleQueue[Encoder] = SimpleQueue()
+        self._idle.put(self._first)
+        self.shared = self._first.device == "cuda"
+
+    @contextmanager
+    def encoder(self) -> Iterator[Encoder]:
+        if self.shared:
+            yield self._first
+            return
+        try:
+            encoder = self._idle.get_nowait()
+        except Empty:
+            encoder = Encoder(self._path, device=self._device, threads=1)
+        try:
+            yield encoder
+        finally:
+            self._idle.put(encoder)
+
+
+def _embed_batch(sessions: _Sessions, files: list[Path]) -> list[EmbeddedPhoto]:
+    with sessions.encoder() as encoder:
+        decoded = [_decode(file, encoder.metadata.preprocessing) for file in files]
+        arrays = [array for _, array in decoded if array is not None]
+        if not arrays:
+            return [photo for photo, _ in decoded]
+        embedded = zip(*encoder.encode(np.stack(arrays)), strict=True)
+        return [photo if array is None else _with_vector(photo, *next(embedded)) for photo, array in decoded]
+
+
+def _decode(file: Path, preprocessing: Preprocessing) -> tuple[EmbeddedPhoto, NDArray[np.float32] | None]:
+    try:
+        photo = decode_photo(file, shorter_side=preprocessing.resize)
+    except UnreadableImage as error:
+        return EmbeddedPhoto(file, reason=str(error)), None
+    return EmbeddedPhoto(file, width=photo.width, height=photo.height), to_array(photo.image, preprocessing)
+
+
+def _with_vector(photo: EmbeddedPhoto, vector: NDArray[np.float32], norm: np.float32) -> EmbeddedPhoto:
+    if not np.isfinite(vector).all():
+        return EmbeddedPhoto(photo.path, reason="the encoder gives no finite embedding of it")
+    return replace(photo, vector=vector, norm=float(norm))
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which containers and batch systems restrict."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

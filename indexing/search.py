@@ -1,0 +1,160 @@
+"""Search an index: from a photo, an item or a vector to the nearest items."""
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.catalogue import Catalogue, Item
+from indexing.device import check_device
+from indexing.encoder import ENCODER, Encoder
+from indexing.errors import HdmlError
+from indexing.index import MAX_GPU_RESULTS, cache_path, nearest, read_index, to_device
+from indexing.preprocess import ImageSource
+
+
+@dataclass(frozen=True)
+class Result:
+    """An item found: its path relative to the gallery, its label if known, and its cosine similarity to the query."""
+
+    id: int
+    path: str
+    label: str | None
+    score: float
+
+
+class OpenIndex:
+    """An index that is open for searching: catalogue, faiss index and encoder. Several threads may search at once.
+
+    An update by another process is taken up by the first search after it has ended. The encoder is opened when it is first
+    needed: a search from an item needs none.
+
+    Attributes:
+        path: the index's folder.
+        name: the folder's name.
+        gallery: the folder of photos that it is of.
+        model: the encoder's fingerprint.
+        catalogue: for looking up items.
+    """
+
+    def __init__(self, index_dir: Path, *, device: str = "auto") -> None:
+        """Open an index; raises HdmlError when there is none, when it is damaged, or for a CUDA that is not there."""
+        check_device(device)
+        self.path, self.name = index_dir, index_dir.resolve().name
+        self.catalogue = Catalogue(index_dir)
+        about = self.catalogue.about()
+        self.gallery, self.model, self.dimension = about.gallery, about.fingerprint, about.dimension
+        self._device = device
+        self._lock = threading.Lock()
+        self._take_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.catalogue.close()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The index's own encoder; raises HdmlError when its file is missing or is no longer the one the index was built with."""
+        with self._lock:
+            return self._encoder
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        encoder = Encoder(self.path / ENCODER, device=self._device)
+        if encoder.metadata.fingerprint != self.model:
+            raise HdmlError(
+                f"the index {self.name} was built with encoder {self.model}, but its {ENCODER} is now "
+                f"{encoder.metadata.fingerprint}; put the old file back or remove the index and build it anew"
+            )
+        return encoder
+
+    @property
+    def item_count(self) -> int:
+        """Number of photos that can be found."""
+        return self.catalogue.count()
+
+    def item(self, item_id: int) -> Item:
+        """An item with its vector; raises HdmlError when there is none of that id."""
+        return self.catalogue.item(item_id)
+
+    def photo_path(self, item_id: int) -> Path:
+        """Where an item's photo lies; raises HdmlError when there is no such item."""
+        return self.gallery / self.item(item_id).path
+
+    def search_photo(self, source: ImageSource, *, k: int = 10, min_score: float | None = None) -> list[Result]:
+        """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
+        embedding, _ = self.encoder.encode_photo(source)
+        return self.search_vector(embedding, k=k, min_score=min_score)
+
+    def search_item(self, item_id: int, *, k: int = 10, min_score: float | None = None) -> list[Result]:
+        """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
+        results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score)
+        return [result for result in results if result.id != item_id][:k]
+
+    def search_vector(self, embedding: NDArray[np.float32], *, k: int = 10, min_score: float | None = None) -> list[Result]:
+        """The photos whose embeddings point most in the direction of a vector.
+
+        Args:
+            embedding: [D], of any length above 0.
+            k: most results wanted; with fewer photos in the index all are given.
+            min_score: least cosine similarity of a result, -1..1.
+
+        Returns:
+            Results, the highest score first, the lower id first among equal scores.
+
+        Raises:
+            HdmlError: k is below 1 or more than a GPU can give, or the index holds no photo.
+        """
+        if k < 1:
+            raise HdmlError(f"the number of results must be at least 1, not {k}")
+        unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
+        ids, scores = self._nearest(unit, k)
+        known = self.catalogue.paths_and_labels(ids)
+        return [
+            Result(item_id, *known[item_id], score)
+            for item_id, score in zip(ids, scores, strict=True)
+            if item_id in known and (min_score is None or score >= min_score)
+        ]
+
+    def _nearest(self, unit: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
+        sequence = self.catalogue.sequence()
+        with self._lock:
+            # While an indexer is at work the sequence moves on without a cache of that number: search goes on with what it has.
+            if sequence != self._sequence and cache_path(self.path, sequence).exists():
+                self._take_up()
+            index, guard, on_gpu = self._index, self._guard, self._on_gpu
+        if index.ntotal == 0:
+            raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
+        k = min(k, index.ntotal)
+        if on_gpu and k > MAX_GPU_RESULTS:
+            raise HdmlError(f"on a GPU at most {MAX_GPU_RESULTS} results can be had, not {k}; use --device cpu")
+        with guard:
+            return nearest(index, unit, k)
+
+    def _take_up(self) -> None:
+        self._sequence, index = read_index(self.path, self.catalogue)
+        self._index, device = to_device(index, self._device)
+        self._on_gpu = device == "cuda"
+        # faiss searches a CPU index from many threads at once, a GPU index from one.
+        self._guard: AbstractContextManager[Any] = threading.Lock() if self._on_gpu else nullcontext()
+
+
+def answer(query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float) -> dict[str, Any]:
+    """The answer to a search as programs read it, by command line and by HTTP alike."""
+    return {
+        "query": query,
+        "index": opened.name,
+        "model": opened.model,
+        "elapsed_ms": round(elapsed_ms, 3),
+        "results": [asdict(result) for result in results],
+    }

@@ -1,0 +1,134 @@
+"""The workspace: the one folder that holds everything a user makes, runs and indexes."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from indexing.catalogue import CATALOGUE, About, Catalogue
+from indexing.encoder import ENCODER
+from indexing.errors import HdmlError
+from indexing.gallery import check_gallery
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A finished run: its name, folder, encoder file, and when it finished."""
+
+    name: str
+    path: Path
+    encoder: Path
+    finished: datetime
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index: its name, folder, gallery, encoder's fingerprint, number of searchable items, and when it was last updated."""
+
+    name: str
+    path: Path
+    gallery: Path
+    model: str
+    items: int
+    updated: str
+
+
+class Workspace:
+    """A folder with ``runs/`` and ``indexes/``; neither has to exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs_dir = root / "runs"
+        self.indexes_dir = root / "indexes"
+
+    def finished_runs(self) -> list[RunInfo]:
+        """Runs that have an encoder, the newest first."""
+        encoders = self.runs_dir.glob(f"*/{ENCODER}")
+        runs = [RunInfo(path.parent.name, path.parent, path, _finished(path)) for path in encoders]
+        return sorted(runs, key=lambda run: (run.finished, run.name), reverse=True)
+
+    def newest_encoder(self) -> Path:
+        """The encoder of the newest run; raises HdmlError when there is none."""
+        runs = self.finished_runs()
+        if not runs:
+            raise HdmlError(
+                f'the workspace {self.root} must hold a finished run, but has none; train one with "hdml train PHOTOS" or '
+                'take an untrained network with "hdml export --backbone resnet50 --weights imagenet"'
+            )
+        return runs[0].encoder
+
+    def find_encoder(self, given: str | Path) -> Path:
+        """The encoder that a user means by a run's name, a run's folder or an .onnx file; raises HdmlError when there is none."""
+        for path in (self.runs_dir / given / ENCODER, Path(given) / ENCODER, Path(given)):
+            if path.is_file():
+                return path
+        names = ", ".join(run.name for run in self.finished_runs()) or "none"
+        raise HdmlError(
+            f"the encoder must be a finished run or an .onnx file, but {given} is neither; finished runs in {self.root}: {names}"
+        )
+
+    def indexes(self) -> list[IndexInfo]:
+        """Indexes that can be opened, the last updated first; a broken one is passed over with a warning in the log."""
+        found = []
+        for path in self.indexes_dir.glob(f"*/{CATALOGUE}"):
+            try:
+                found.append(_index_info(path.parent))
+            except HdmlError as error:
+                logger.warning("%s", error)
+        return sorted(found, key=lambda index: (index.updated, index.name), reverse=True)
+
+    def find_index(self, given: str | Path | None = None) -> Path:
+        """The folder of the index that a user means by its name or folder, or of the last updated one; raises HdmlError."""
+        if given is not None:
+            for path in (self.indexes_dir / given, Path(given)):
+                if (path / CATALOGUE).is_file():
+                    return path
+        indexes = self.indexes()
+        if not indexes:
+            missing = "no index" if given is None else f"no index {given} nor any other"
+            raise HdmlError(f'the workspace {self.root} must hold an index, but has {missing}; make one with "hdml index FOLDER"')
+        if given is not None:
+            names = ", ".join(index.name for index in indexes)
+            raise HdmlError(f"the workspace {self.root} has no index {given}; it has {names}")
+        return indexes[0].path
+
+    def index_for_gallery(self, gallery: Path) -> Path:
+        """The folder of a gallery's index: the one it has, else a new one named after the gallery's folder.
+
+        The new folder is not made. Raises HdmlError when the gallery is not a folder.
+        """
+        resolved = check_gallery(gallery)
+        for index in self.indexes():
+            if index.gallery == resolved:
+                return index.path
+        name = resolved.name or "root"
+        candidates = (self.indexes_dir / (name if number == 1 else f"{name}-{number}") for number in count(1))
+        # A folder without a catalogue is what an interrupted first run left; it may be used.
+        return next(path for path in candidates if not (path / CATALOGUE).exists())
+
+    def newer_run(self, index_dir: Path) -> RunInfo | None:
+        """The newest run, if it finished after the run that the index's encoder comes from."""
+        encoder = index_dir / ENCODER
+        newest = next(iter(self.finished_runs()), None)
+        if newest is None or not encoder.exists() or encoder.samefile(newest.encoder):
+            return None
+        return newest if newest.finished > _finished(encoder) else None
+
+
+def _index_info(path: Path) -> IndexInfo:
+    with Catalogue(path) as catalogue:
+        about: About = catalogue.about()
+        return IndexInfo(path.name, path, about.gallery, about.fingerprint, catalogue.count(), about.updated)
+
+
+def _finished(encoder: Path) -> datetime:
+    """When the run beside an encoder finished: by its run.json, else by the encoder file's own time."""
+    try:
+        finished = datetime.fromisoformat(json.loads((encoder.parent / "run.json").read_text(encoding="utf-8"))["finished"])
+        return finished.astimezone(UTC)
+    except (OSError, ValueError, KeyError, TypeError):  # no run.json, not one of ours, or still without that entry
+        return datetime.fromtimestamp(encoder.stat().st_mtime, UTC)
