@@ -39,6 +39,11 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
+def status_of(run: Path) -> str | None:
+    """``training`` or ``finished``; None for a run that was never planned."""
+    return str(read_record(run)["status"]) if (run / RECORD).exists() else None
+
+
 def unfinished_runs(runs: Path) -> list[Path]:
     """Folders of the runs that training has begun and not ended, the newest first."""
     records = {file.parent: read_record(file.parent) for file in runs.glob(f"*/{RECORD}")}
