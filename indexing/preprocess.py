@@ -30,7 +30,7 @@ FORMATS = (
     *("WEBP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO", "PSD", "PCX", "SGI"),
 )
 
-# Everything that Pillow's decoders were seen to raise on damaged files; OSError includes UnidentifiedImageError.
+# What Pillow's decoders raise on damaged files; OSError includes UnidentifiedImageError.
 DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, ZeroDivisionError),
     *(struct.error, zlib.error, MemoryError, RuntimeError),
