@@ -7,12 +7,12 @@ from pathlib import Path
 
 from indexing.errors import HdmlError
 
-_LOCK_WAIT_S = 10.0
+LOCK_WAIT_S = 10.0
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a database that several threads may use in turn; transactions are begun and ended by hand."""
-    return sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _explanation(error: sqlite3.DatabaseError) -> str:
         case sqlite3.SQLITE_FULL:
             return "cannot grow because the disk is full; free some space and run the command again, what is stored stays"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return f"has been in use by another process for {_LOCK_WAIT_S:.0f} s; wait until that ends and run the command again"
+            return f"has been in use by another process for {LOCK_WAIT_S:g} s; wait until that ends and run the command again"
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return "is damaged; remove its folder and index the photos anew"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:

@@ -1,0 +1,178 @@
+"""The catalogue: what SQLite keeps, when the sequence moves, and what is said when the database is in trouble."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.errors import HdmlError
+from indexing.gallery import PhotoFile
+
+DIMENSION = 4
+
+
+def vector(seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return values / np.linalg.norm(values)
+
+
+def ready(seed: int) -> EmbeddedPhoto:
+    return EmbeddedPhoto(Path("unused"), vector=vector(seed), norm=float(seed + 1), width=10 * seed, height=20)
+
+
+@pytest.fixture
+def index_dir(tmp_path: Path) -> Path:
+    """The folder of a catalogue of two photos, a.jpg and cats/b.jpg, and one unreadable file, c.jpg."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with Catalogue.create(folder, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2), PhotoFile("c.jpg", None, 3, 3)])
+        recorded = catalogue.record(
+            [("a.jpg", ready(1)), ("cats/b.jpg", ready(2)), ("c.jpg", EmbeddedPhoto(Path("c"), reason="torn"))]
+        )
+        assert recorded == Recorded(added=2, updated=0, failed=1)
+    return folder
+
+
+def test_items_are_kept_with_all_they_came_with(index_dir: Path, tmp_path: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        item = catalogue.item_at("cats/b.jpg")
+        assert (item.path, item.label, item.width, item.height, item.norm) == ("cats/b.jpg", "cats", 20, 20, 3.0)
+        np.testing.assert_array_equal(item.vector, vector(2))
+        assert catalogue.item(item.id).path == "cats/b.jpg"
+        assert catalogue.failures() == [Failure("c.jpg", "torn")]
+        assert [found.path for found in catalogue.items()] == ["a.jpg", "cats/b.jpg"]
+        assert [found.path for found in catalogue.items("cats")] == ["cats/b.jpg"]
+        assert catalogue.labels() == {"cats": 1}
+        assert catalogue.count() == 2
+        about = catalogue.about()
+        assert (about.gallery, about.fingerprint, about.dimension, about.sequence) == (tmp_path, "f00d", DIMENSION, 2)
+
+
+def test_vectors_come_in_the_order_of_their_ids_across_pages(tmp_path: Path) -> None:
+    count = 5000  # more than one page
+    with Catalogue.create(tmp_path, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
+        catalogue.compare(PhotoFile(f"{number}.jpg", None, 1, 1) for number in range(count))
+        catalogue.record([(f"{number}.jpg", ready(number)) for number in range(count)])
+        found = catalogue.vectors()
+    assert found.ids.tolist() == list(range(1, count + 1))
+    np.testing.assert_array_equal(found.vectors, np.stack([vector(number) for number in range(count)]))
+    assert found.sequence == count
+
+
+def test_pending_is_what_is_new_changed_or_failed(index_dir: Path) -> None:
+    photos = [
+        PhotoFile("a.jpg", None, 1, 1),
+        PhotoFile("c.jpg", None, 3, 3),
+        PhotoFile("cats/b.jpg", "cats", 2, 9),
+        PhotoFile("d.jpg", None, 4, 4),
+    ]
+    with Catalogue(index_dir) as catalogue:
+        comparison = catalogue.compare(photos)
+        assert list(catalogue.pending()) == ["c.jpg", "cats/b.jpg", "d.jpg"]
+        assert (comparison.pending, comparison.unchanged, comparison.gone) == (3, 1, 0)
+
+
+def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        first, second = catalogue.item_at("a.jpg").id, catalogue.item_at("cats/b.jpg").id
+        comparison = catalogue.compare([PhotoFile("a.jpg", None, 1, 5), PhotoFile("new.jpg", None, 1, 1)])
+        assert comparison.gone == 1
+        catalogue.drop_gone()
+        assert catalogue.record([("a.jpg", ready(7)), ("new.jpg", ready(8))]) == Recorded(added=1, updated=1, failed=0)
+        assert catalogue.item_at("a.jpg").id == first
+        np.testing.assert_array_equal(catalogue.item(first).vector, vector(7))
+        assert catalogue.item_at("new.jpg").id > second
+        with pytest.raises(HdmlError, match=f"has none with id {second}"):
+            catalogue.item(second)
+        with pytest.raises(HdmlError, match=r"has none at cats/b\.jpg"):
+            catalogue.item_at("cats/b.jpg")
+
+
+def test_the_sequence_moves_with_the_vectors_and_with_nothing_else(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        before = catalogue.sequence()
+        catalogue.mark_updated()
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 5), PhotoFile("c.jpg", None, 3, 3), PhotoFile("cats/b.jpg", "cats", 2, 2)])
+        catalogue.drop_gone()
+        catalogue.record([("c.jpg", EmbeddedPhoto(Path("c"), reason="torn still")), ("a.jpg", ready(1))])  # touched, not changed
+        assert catalogue.sequence() == before
+        catalogue.record([("a.jpg", ready(9))])
+        changed = catalogue.sequence()
+        assert changed > before
+        catalogue.record([("a.jpg", EmbeddedPhoto(Path("a"), reason="torn now"))])
+        assert catalogue.sequence() > changed
+        assert catalogue.count() == 1
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        before = catalogue.sequence()
+        catalogue.compare([PhotoFile("x.jpg", None, 1, 1), PhotoFile("y.jpg", None, 1, 1)])
+        incomplete = EmbeddedPhoto(Path("y"))  # neither a vector nor a reason
+        with pytest.raises(HdmlError, match="CHECK constraint failed"):
+            catalogue.record([("x.jpg", ready(5)), ("y.jpg", incomplete)])
+        assert (catalogue.count(), catalogue.sequence()) == (2, before)
+
+
+def test_files_known_to_be_unreadable_are_listed_and_replace_their_item(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare([PhotoFile("a.jpg", None, reason="it is not a regular file"), PhotoFile("cats/b.jpg", "cats", 2, 2)])
+        catalogue.drop_gone()
+        assert list(catalogue.pending()) == []
+        assert catalogue.failures() == [Failure("a.jpg", "it is not a regular file")]
+        assert catalogue.count() == 1
+
+
+def test_a_folder_without_a_catalogue_is_no_index(tmp_path: Path) -> None:
+    with pytest.raises(HdmlError, match=r"must be an index, but it has no catalogue\.sqlite; make an index"):
+        Catalogue(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_catalogue_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CATALOGUE).write_bytes(content)
+    with pytest.raises(HdmlError, match=r"catalogue\.sqlite is damaged; remove its folder and index the photos anew"):
+        Catalogue(tmp_path)
+
+
+def test_a_catalogue_of_a_later_version_is_said(index_dir: Path) -> None:
+    connection = sqlite3.connect(index_dir / CATALOGUE)
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(HdmlError, match="must be a catalogue of version 1, but is of version 2"):
+        Catalogue(index_dir)
+
+
+def test_a_locked_catalogue_is_said_after_a_wait(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexing.database.LOCK_WAIT_S", 0.05)
+    other = sqlite3.connect(index_dir / CATALOGUE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with Catalogue(index_dir) as catalogue:
+        assert catalogue.count() == 2  # readers go on
+        with pytest.raises(HdmlError, match=r"in use by another process"):
+            catalogue.mark_updated()
+        other.execute("ROLLBACK")
+        catalogue.mark_updated()
+    other.close()
+
+
+def test_several_threads_may_read_one_catalogue(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        expected = catalogue.item_at("a.jpg").path
+        found: list[str] = []
+
+        def read() -> None:
+            for _ in range(50):
+                found.append(catalogue.item_at("a.jpg").path)
+                assert catalogue.vectors().ids.tolist() == [1, 2]
+
+        threads = [threading.Thread(target=read) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [expected] * 300

@@ -1,0 +1,336 @@
+"""Bringing an index up to date: what is embedded, kept, dropped and listed, and what survives an interruption."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexing.catalogue import Catalogue, Failure
+from indexing.encoder import Encoder, read_metadata, write_metadata
+from indexing.errors import HdmlError
+from indexing.indexer import Progress, embed_files, update_index
+
+UPDATE = """
+import os, signal, sys
+from pathlib import Path
+from indexing.indexer import update_index
+
+def kill_after(progress):
+    if progress.done >= int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+update_index(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), device="cpu", workers=2, progress=kill_after)
+"""
+UPDATE_WITH_LIMITED_FILES = """
+import resource, sys
+from pathlib import Path
+from indexing.errors import HdmlError
+from indexing.indexer import update_index
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
+try:
+    update_index(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), device="cpu", workers=1)
+except HdmlError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def index_dir(tmp_path: Path) -> Path:
+    return tmp_path / "index"
+
+
+def contents(index_dir: Path) -> dict[str, tuple[int, bytes, float]]:
+    with Catalogue(index_dir) as catalogue:
+        return {item.path: (item.id, item.vector.tobytes(), item.norm) for item in catalogue.items()}
+
+
+def run_python(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120, check=False)
+
+
+def test_a_new_index_holds_every_photo_with_label_size_and_vector(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    report = update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert (report.added, report.updated, report.removed, report.unchanged, report.failed) == (20, 0, 0, 0, [])
+    assert report.items == 20
+    encoder = Encoder(tiny_encoder, device="cpu")
+    with Catalogue(index_dir) as catalogue:
+        assert catalogue.about().gallery == photos.resolve()
+        assert catalogue.about().fingerprint == encoder.metadata.fingerprint
+        items = catalogue.items()
+    assert [item.path for item in items] == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
+    for item in items:
+        vector, norm = encoder.encode_photo(photos / item.path)
+        np.testing.assert_allclose(item.vector, vector, atol=1e-6)
+        assert item.norm == pytest.approx(norm, rel=1e-5)
+        assert item.label == item.path.split("/")[0]
+        with Image.open(photos / item.path) as image:
+            assert (item.width, item.height) == image.size
+
+
+def test_a_second_run_without_changes_opens_no_encoder_and_writes_no_cache(
+    photos: Path, index_dir: Path, tiny_encoder: Path
+) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    (cache,) = index_dir.glob("index.*.faiss")
+    written = cache.stat().st_mtime_ns
+    own = index_dir / "encoder.onnx"
+    own.unlink()
+    own.write_bytes(b"whoever opens this fails")
+    report = update_index(photos, index_dir, own, device="cpu")
+    assert (report.added, report.updated, report.removed, report.unchanged, report.images_per_second) == (0, 0, 0, 20, 0)
+    assert contents(index_dir) == before
+    assert [path.stat().st_mtime_ns for path in index_dir.glob("index.*.faiss")] == [written]
+
+
+def test_only_new_and_changed_photos_are_embedded_and_gone_ones_dropped(
+    photos: Path, index_dir: Path, tiny_encoder: Path
+) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
+    shutil.copyfile(photos / "red-right" / "1.jpg", photos / "blue-left" / "0.jpg")
+    (photos / "green-left" / "4.jpg").unlink()
+    seen: list[Progress] = []
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu", progress=seen.append)
+    assert (report.added, report.updated, report.removed, report.unchanged) == (1, 1, 1, 18)
+    assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (2, 2, 0)
+    after = contents(index_dir)
+    assert after.keys() == before.keys() - {"green-left/4.jpg"} | {"new.jpg"}
+    assert after["new.jpg"][0] > max(item_id for item_id, _, _ in before.values())
+    assert after["blue-left/0.jpg"][0] == before["blue-left/0.jpg"][0]
+    assert after["blue-left/0.jpg"][1] != before["blue-left/0.jpg"][1]
+    untouched = before.keys() - {"green-left/4.jpg", "blue-left/0.jpg"}
+    assert {path: after[path] for path in untouched} == {path: before[path] for path in untouched}
+
+
+def test_unreadable_files_are_listed_stop_nothing_and_are_tried_again(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    (photos / "empty.jpg").touch()
+    (photos / "note.jpg").write_text("a note")
+    (photos / "notes.txt").write_text("not even called a photo")
+    whole = (photos / "red-right" / "0.jpg").read_bytes()
+    (photos / "torn.jpg").write_bytes(whole[: len(whole) // 2])
+    report = update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert [failure.path for failure in report.failed] == ["empty.jpg", "note.jpg", "torn.jpg"]
+    assert report.failed[1].reason == "the file is empty or not in an image format that can be read"
+    assert "truncated" in report.failed[2].reason
+    assert (report.added, report.items) == (20, 20)
+    status = (photos / "torn.jpg").stat()
+    (photos / "torn.jpg").write_bytes(whole)
+    os.utime(photos / "torn.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (again.added, again.updated, again.unchanged, again.items) == (1, 0, 20, 21)
+    assert [failure.path for failure in again.failed] == ["empty.jpg", "note.jpg"]
+
+
+def test_a_photo_that_turns_unreadable_is_dropped_from_the_vectors(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    (photos / "blue-left" / "0.jpg").write_text("overwritten")
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert ([failure.path for failure in report.failed], report.items) == (["blue-left/0.jpg"], 19)
+
+
+def test_when_every_photo_fails_the_report_says_so(tmp_path: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "a.jpg").touch()
+    report = update_index(tmp_path / "gallery", index_dir, tiny_encoder, device="cpu")
+    assert report.items == 0
+    assert report.failed == [Failure("a.jpg", "the file is empty or not in an image format that can be read")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux file systems allow such names")
+def test_a_name_that_is_not_utf8_is_listed_and_stops_nothing(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    shutil.copy(photos / "red-right" / "0.jpg", photos / os.fsdecode(b"caf\xe9.jpg"))
+    for _ in range(2):
+        report = update_index(photos, index_dir, tiny_encoder, device="cpu")
+        assert report.failed == [Failure(r"caf\xe9.jpg", "the file's name or folder is not valid UTF-8; rename it")]
+        assert report.items == 20
+
+
+def test_an_empty_or_missing_gallery_is_refused_and_an_index_stays(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    shutil.rmtree(photos)
+    with pytest.raises(HdmlError, match="photos must be a folder of photos, but it does not exist"):
+        update_index(photos, index_dir, tiny_encoder, device="cpu")
+    photos.mkdir()
+    (photos / "readme.txt").write_text("the drive is not mounted")
+    with pytest.raises(HdmlError, match="photos must hold photos, in itself or in its folders, but none was found"):
+        update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert contents(index_dir) == before
+
+
+def test_nothing_is_made_for_an_empty_gallery_or_a_bad_encoder(photos: Path, tmp_path: Path, index_dir: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HdmlError, match="none was found"):
+        update_index(tmp_path / "empty", index_dir, tmp_path / "absent.onnx")
+    with pytest.raises(HdmlError, match=r"absent\.onnx must be an ONNX file, but there is none"):
+        update_index(photos, index_dir, tmp_path / "absent.onnx")
+    assert not index_dir.exists()
+
+
+def test_an_index_is_bound_to_its_encoder(photos: Path, index_dir: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    same = tmp_path / "same.onnx"
+    shutil.copy(tiny_encoder, same)
+    assert update_index(photos, index_dir, same, device="cpu").unchanged == 20
+    write_metadata(same, replace(read_metadata(same), fingerprint="0123456789abcdef", dimension=64))
+    before = contents(index_dir)
+    with pytest.raises(HdmlError, match=r"00c0ffee00c0ffee \(32-d\), but the given .*same\.onnx is 0123456789abcdef \(64-d\)"):
+        update_index(photos, index_dir, same, device="cpu")
+    assert contents(index_dir) == before
+
+
+def test_an_index_is_bound_to_its_gallery(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    with pytest.raises(HdmlError, match=r"is of .*photos, not of .*red-right"):
+        update_index(photos / "red-right", index_dir, tiny_encoder, device="cpu")
+
+
+def test_an_index_keeps_its_encoder_synthesizer_and_run_record(photos: Path, index_dir: Path, tiny_run: Path) -> None:
+    update_index(photos, index_dir, tiny_run / "encoder.onnx", device="cpu")
+    kept = {name: (tiny_run / name).read_bytes() for name in ("encoder.onnx", "synthesizer.onnx", "run.json")}
+    shutil.rmtree(tiny_run)
+    assert {name: (index_dir / name).read_bytes() for name in kept} == kept
+    assert json.loads((index_dir / "run.json").read_text())["name"] == "tiny"
+    assert update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu").unchanged == 20
+
+
+def test_embed_files_keeps_the_order_of_its_files_with_any_number_of_workers(
+    photos: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "note.jpg").write_text("a note")
+    files = [*sorted(photos.rglob("*.jpg"), reverse=True), tmp_path / "note.jpg", *sorted(photos.rglob("*.jpg"))]
+    one, three = (list(embed_files(tiny_encoder, files, device="cpu", workers=workers)) for workers in (1, 3))
+    assert [photo.path for photo in one] == [photo.path for photo in three] == files
+    assert [photo.reason is None for photo in one] == [path.name != "note.jpg" for path in files]
+    for first, second in zip(one, three, strict=True):
+        if first.vector is not None:
+            np.testing.assert_array_equal(first.vector, second.vector)
+
+
+def test_embed_files_reads_only_a_few_batches_ahead(photos: Path, tiny_encoder: Path) -> None:
+    asked = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield photos / "red-right" / "0.jpg"
+
+    embedded = embed_files(tiny_encoder, endless(), device="cpu", workers=2)
+    for _ in range(40):
+        next(embedded)
+    embedded.close()
+    assert asked < 40 + 8 * (2 * 3 + 2)
+
+
+def test_no_files_open_no_encoder(tmp_path: Path) -> None:
+    assert list(embed_files(tmp_path / "absent.onnx", [])) == []
+
+
+def test_an_embedding_that_is_not_finite_is_a_failure(photos: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    shutil.copy(tiny_encoder, broken)
+    metadata = read_metadata(broken)
+    overflowing = replace(metadata.preprocessing, std=(1e-38, 1e-38, 1e-38))
+    write_metadata(broken, replace(metadata, preprocessing=overflowing))
+    with np.errstate(over="ignore", invalid="ignore"):
+        (photo,) = embed_files(broken, [photos / "red-right" / "0.jpg"], device="cpu", workers=1)
+    assert photo.reason == "the encoder gives no finite embedding of it"
+
+
+def test_an_interrupted_run_keeps_what_it_stored_and_goes_on_from_there(
+    photos: Path, index_dir: Path, tiny_encoder: Path
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_index(photos, index_dir, tiny_encoder, device="cpu", progress=interrupt)
+    stored = len(contents(index_dir))
+    assert 0 < stored < 20
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (report.added, report.unchanged) == (20 - stored, stored)
+
+
+@pytest.mark.parametrize("photos_before", [1, 9, 20])
+def test_killed_and_run_again_it_ends_as_if_never_killed(
+    photos: Path, index_dir: Path, tiny_encoder: Path, tmp_path: Path, photos_before: int
+) -> None:
+    killed = run_python(UPDATE, photos, index_dir, tiny_encoder, photos_before)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    stored = len(contents(index_dir))
+    assert stored >= photos_before
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu", workers=2)
+    assert (report.added, report.unchanged) == (20 - stored, stored)
+    update_index(photos, tmp_path / "uninterrupted", tiny_encoder, device="cpu", workers=2)
+    found, expected = contents(index_dir), contents(tmp_path / "uninterrupted")
+    assert {path: item_id for path, (item_id, _, _) in found.items()} == {
+        path: item_id for path, (item_id, _, _) in expected.items()
+    }
+    for path, (_, vector, _) in found.items():  # batches may be cut elsewhere
+        np.testing.assert_allclose(np.frombuffer(vector, np.float32), np.frombuffer(expected[path][1], np.float32), atol=1e-6)
+    (cache,) = index_dir.glob("index.*.faiss")
+    assert cache.name == next((tmp_path / "uninterrupted").glob("index.*.faiss")).name
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root on Linux")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write to a file until the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            return
+
+
+def test_a_full_disk_is_said_and_loses_nothing(photos: Path, small_disk: Path, tiny_encoder: Path) -> None:
+    index_dir = small_disk / "index"
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    for number in range(400):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / f"{number}.jpg")
+    fill(small_disk / "filler")
+    with pytest.raises(HdmlError, match=r"disk is full|neither full nor failing|free some space"):
+        update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    (small_disk / "filler").unlink()
+    assert before.items() <= contents(index_dir).items()
+    assert update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu").items == 420
+    assert before.items() <= contents(index_dir).items()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
+@pytest.mark.parametrize("limit", [10_000, 60_000, 100_000])
+def test_files_that_may_not_grow_are_said_and_lose_nothing(photos: Path, index_dir: Path, tiny_encoder: Path, limit: int) -> None:
+    """Like a full disk, at three points: in copying the encoder or making the catalogue, and in storing vectors."""
+    for number in range(400):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / f"{number}.jpg")
+    stopped = run_python(UPDATE_WITH_LIMITED_FILES, photos, index_dir, tiny_encoder, limit)
+    assert stopped.returncode == 1
+    assert stopped.stderr.count("\n") == 1
+    assert "free some space" in stopped.stderr or "neither full nor failing" in stopped.stderr
+    assert update_index(photos, index_dir, tiny_encoder, device="cpu").items == 420
