@@ -288,33 +288,34 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
+    """A file system of 8 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
     if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small file system needs root on Linux")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def fill(path: Path) -> None:
-    """Write to a file until the disk is full."""
+def fill(path: Path, *, but: int) -> None:
+    """Write to a file until only ``but`` bytes are left on the disk."""
     with path.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"\0" * 4096)
         except OSError:
-            return
+            file.truncate(file.tell() - but)
 
 
-def test_a_full_disk_is_said_and_loses_nothing(photos: Path, small_disk: Path, tiny_encoder: Path) -> None:
+@pytest.mark.parametrize("left", [0, 200_000])
+def test_a_full_disk_is_said_and_loses_nothing(photos: Path, small_disk: Path, tiny_encoder: Path, left: int) -> None:
     index_dir = small_disk / "index"
     update_index(photos, index_dir, tiny_encoder, device="cpu")
     before = contents(index_dir)
     for number in range(400):
         shutil.copy(photos / "red-right" / "0.jpg", photos / f"{number}.jpg")
-    fill(small_disk / "filler")
+    fill(small_disk / "filler", but=left)
     with pytest.raises(HdmlError, match=r"disk is full|neither full nor failing|free some space"):
         update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
     (small_disk / "filler").unlink()
