@@ -58,26 +58,26 @@ def draw_photo(species: Species, size: int, rng: np.random.Generator) -> bytes:
 def _individual(species: Species, rng: np.random.Generator) -> Species:
     """An individual of the species: its own measures and pigments, tinted by its season and faded by its age."""
     own = vary_palette(species.palette, (0.006, 0.04, 0.03), rng)
-    tint, fade, bleach = 0.018 * rng.standard_normal(), rng.uniform(0.6, 1.08), rng.uniform(0.0, 0.12)
+    tint, fade, bleach = 0.014 * rng.standard_normal(), rng.uniform(0.68, 1.08), rng.uniform(0.0, 0.12)
 
     def aged(colour: Colour) -> Colour:
         hue, saturation, value = colour
         return (hue + tint) % 1.0, min(saturation * fade, 1.0), value + (0.8 - value) * bleach
 
     palette = Palette(*(aged(getattr(own, field.name)) for field in fields(own)))
-    return replace(species, fore=vary(species.fore, 0.10, rng), hind=vary(species.hind, 0.10, rng), palette=palette)
+    return replace(species, fore=vary(species.fore, 0.08, rng), hind=vary(species.hind, 0.08, rng), palette=palette)
 
 
 def _pose(side: int, rng: np.random.Generator) -> Pose:
     """A random pose in a picture of ``side`` × ``side`` pixels."""
-    turn, scale = rng.normal(0.0, 0.33), FOREWING * side * rng.uniform(0.9, 1.08)
+    turn, scale = rng.normal(0.0, 0.25), FOREWING * side * rng.uniform(0.9, 1.08)
     cos, sin = np.cos(turn), np.sin(turn)
     lean = np.array([[1.0, rng.normal(0.0, 0.05)], [0.0, rng.uniform(0.86, 1.0)]])
     raised, opening = rng.normal(0.07, 0.10), rng.uniform(0.80, 1.0)
     left, right = np.clip(opening + rng.normal(0.0, 0.06, 2), 0.62, 1.0)
     return Pose(
         body=np.asarray(scale * np.diag([1.0, -1.0]) @ np.array([[cos, -sin], [sin, cos]]) @ lean, np.float32),
-        centre=np.asarray(side * (0.5 + rng.uniform(-0.05, 0.05, 2) - 0.03 * np.array([sin, cos])), np.float32),
+        centre=np.asarray(side * (0.5 + rng.uniform(-0.07, 0.07, 2) - 0.03 * np.array([sin, cos])), np.float32),
         spread=(float(left), float(right)),
         fore_turn=(raised + rng.normal(0.0, 0.04), raised + rng.normal(0.0, 0.04)),
         hind_turn=(rng.normal(0.0, 0.06), rng.normal(0.0, 0.06)),
@@ -200,7 +200,7 @@ def _photograph(butterfly: Array, background: Array, rng: np.random.Generator) -
     scene *= _light(size, rng)
     scene = scene ** rng.uniform(0.85, 1.15)
     picture = _to_picture(scene).filter(ImageFilter.GaussianBlur(max(0.0, rng.normal(0.1, 0.35)) * size / 128))
-    noise = rng.uniform(0.0, 0.025) * rng.standard_normal((size, size, 3)).astype(np.float32)
+    noise = rng.uniform(0.0, 0.02) * rng.standard_normal((size, size, 3)).astype(np.float32)
     return _to_picture(np.asarray(picture, np.float32) / 255 + noise)
 
 
