@@ -63,7 +63,7 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOpti
     healthy = all(check.state != "broken" for check in checks)
     if json_output:
         report = {"healthy": healthy, "versions": versions, "checks": [asdict(check) for check in checks]}
-        sys.stdout.write(json.dumps(report, ensure_ascii=False) + "\n")
+        typer.echo(json.dumps(report, ensure_ascii=False))
     else:
         _show(checks, versions)
     if not healthy:
@@ -140,7 +140,7 @@ def judge_library(name: str, evidence: Mapping[str, str], said: list[str]) -> Ch
 
 def check_disk(workspace: Path) -> Check:
     """Free room on the file system where the workspace is, or will be."""
-    free = shutil.disk_usage(_nearest_folder(workspace)).free
+    free = shutil.disk_usage(_nearest(workspace)).free
     found = f"{free / 1e9:.1f} GB free for {workspace}"
     if free < LEAST_FREE:
         return Check("disk", "broken", found, "free 1 GB or more, or choose another disk with --workspace")
@@ -171,7 +171,7 @@ def check_workspace(workspace: Path) -> Check:
     """Whether the workspace can be written to, and what it holds."""
     from indexing.workspace import Workspace
 
-    folder = _nearest_folder(workspace)
+    folder = _nearest(workspace)
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -197,10 +197,10 @@ def check_chromium() -> Check:
     return Check("chromium", "ok", str(found or "none; only the page's tests need one, and make test installs it where it may"))
 
 
-def _nearest_folder(path: Path) -> Path:
-    """The path itself, or the first folder above it that exists."""
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first above it that exists."""
     resolved = path.resolve()
-    return next(folder for folder in (resolved, *resolved.parents) if folder.is_dir())
+    return next(place for place in (resolved, *resolved.parents) if place.exists())
 
 
 def _counted(what: str, names: list[str]) -> str:
