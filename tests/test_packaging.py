@@ -79,7 +79,7 @@ def test_wheel_names_the_console_script_and_the_licence(wheel: Path) -> None:
 def test_installed_command_ignores_the_users_files_of_the_same_names(installed: Path, crowded_folder: Path) -> None:
     where = run_in(crowded_folder, installed / "python", "-P", "-c", "import cli; print(cli.__file__)").stdout
     assert Path(where).is_relative_to(installed.parent)
-    for arguments in (["--help"], ["search", "--help"], ["serve", "--help"]):
+    for arguments in (["--help"], ["search", "--help"]):
         done = run_in(crowded_folder, installed / "hdml", *arguments)
         assert done.returncode == 0, done.stderr
         assert "Usage: " in done.stdout
