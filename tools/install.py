@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def make_environment(venv: Path) -> None:
-    """A virtual environment with uv, which installs several times faster than pip."""
+    """A virtual environment with uv, the installer of everything else."""
     python = venv / "bin" / "python"
     if not python.exists():
         reason = obstacle(
