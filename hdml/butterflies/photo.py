@@ -57,8 +57,8 @@ def draw_photo(species: Species, size: int, rng: np.random.Generator) -> bytes:
 
 def _individual(species: Species, rng: np.random.Generator) -> Species:
     """An individual of the species: its own measures and pigments, tinted by its season and faded by its age."""
-    own = vary_palette(species.palette, (0.006, 0.04, 0.03), rng)
-    tint, fade, bleach = 0.014 * rng.standard_normal(), rng.uniform(0.68, 1.08), rng.uniform(0.0, 0.12)
+    own = vary_palette(species.palette, (0.005, 0.03, 0.025), rng)
+    tint, fade, bleach = 0.010 * rng.standard_normal(), rng.uniform(0.72, 1.06), rng.uniform(0.0, 0.12)
 
     def aged(colour: Colour) -> Colour:
         hue, saturation, value = colour
@@ -70,7 +70,7 @@ def _individual(species: Species, rng: np.random.Generator) -> Species:
 
 def _pose(side: int, rng: np.random.Generator) -> Pose:
     """A random pose in a picture of ``side`` × ``side`` pixels."""
-    turn, scale = rng.normal(0.0, 0.25), FOREWING * side * rng.uniform(0.9, 1.08)
+    turn, scale = rng.normal(0.0, 0.32), FOREWING * side * rng.uniform(0.9, 1.08)
     cos, sin = np.cos(turn), np.sin(turn)
     lean = np.array([[1.0, rng.normal(0.0, 0.05)], [0.0, rng.uniform(0.86, 1.0)]])
     raised, opening = rng.normal(0.07, 0.10), rng.uniform(0.80, 1.0)
@@ -199,7 +199,7 @@ def _photograph(butterfly: Array, background: Array, rng: np.random.Generator) -
     scene = scene * (1 - butterfly[..., 3:]) + butterfly[..., :3]
     scene *= _light(size, rng)
     scene = scene ** rng.uniform(0.85, 1.15)
-    picture = _to_picture(scene).filter(ImageFilter.GaussianBlur(max(0.0, rng.normal(0.1, 0.35)) * size / 128))
+    picture = _to_picture(scene).filter(ImageFilter.GaussianBlur(max(0.0, rng.normal(0.05, 0.3)) * size / 128))
     noise = rng.uniform(0.0, 0.02) * rng.standard_normal((size, size, 3)).astype(np.float32)
     return _to_picture(np.asarray(picture, np.float32) / 255 + noise)
 
@@ -215,12 +215,12 @@ def _shadow(alpha: Array, rng: np.random.Generator) -> Array:
 def _light(size: int, rng: np.random.Generator) -> Array:
     """[size, size, 3] factor: exposure, white balance, light from one side, dappled shade, darker corners."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    angle, warmth = rng.uniform(0, 2 * np.pi), 0.055 * rng.standard_normal()
+    angle, warmth = rng.uniform(0, 2 * np.pi), 0.04 * rng.standard_normal()
     slope = 1 + rng.uniform(0.0, 0.18) * (np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None])
     dapple = 1 + rng.uniform(0.0, 0.15) * smooth_noise(size, (4, 4), rng)
     corners = 1 - rng.uniform(0.0, 0.2) * (ramp[None, :] ** 2 + ramp[:, None] ** 2) / 2
     white = np.array([1 + warmth, 1 + 0.02 * rng.standard_normal(), 1 - warmth], np.float32)
-    return np.asarray((rng.uniform(0.82, 1.15) * slope * dapple * corners)[..., None] * white, np.float32)
+    return np.asarray((rng.uniform(0.76, 1.2) * slope * dapple * corners)[..., None] * white, np.float32)
 
 
 def _to_picture(rgb: Array) -> Image.Image:

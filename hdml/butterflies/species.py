@@ -49,7 +49,7 @@ def draw_species(count: int, seed: int) -> list[Species]:
 
 def _one_species(genus: Species, rng: np.random.Generator) -> Species:
     fore, hind = (_sport(replace(vary(wing, 1.0, rng), row_cells=_row_cells(rng)), rng) for wing in (genus.fore, genus.hind))
-    return replace(genus, fore=fore, hind=hind, palette=vary_palette(genus.palette, (0.05, 0.15, 0.10), rng))
+    return replace(genus, fore=fore, hind=hind, palette=vary_palette(genus.palette, (0.07, 0.18, 0.12), rng))
 
 
 # A species may lack a mark of its genus, or show one that its genus does not have, at about this size.
