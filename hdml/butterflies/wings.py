@@ -109,39 +109,49 @@ def _step(value: Array, softness: float) -> Array:
 
 
 class _Canvas:
-    """The colour of each point, [3, points], while the marks are laid over one another."""
+    """A wing while its marks are laid over one another.
 
-    def __init__(self, colour: Array) -> None:
-        self.rgb = colour
+    Attributes:
+        rgb: [3, points], the colours so far.
+        band, dark, accent, pale: [3], the pigments of the marks.
+    """
+
+    def __init__(self, wing: Wing, outline: Outline, points: Points, palette: Palette) -> None:
+        self.wing, self.outline, self.points = wing, outline, points
+        self.band, self.dark, self.accent, self.pale = map(to_rgb, (palette.band, palette.dark, palette.accent, palette.pale))
+        self.rgb = np.repeat(to_rgb(palette.ground)[:, None], points.along.size, 1)
 
     def lay(self, colour: Array, weight: Array) -> None:
         """Blend ``colour`` [3] over what is there; ``weight`` [points] in 0..1."""
         self.rgb += (colour[:, None] - self.rgb) * weight
 
+    def distance_from(self, along: float, across: Array | float) -> Array:
+        """[points] distance of each point from a place, which may lie elsewhere for each point."""
+        shape = self.points.x
+        return self.points.spot_distance(self.outline, np.full_like(shape, along), np.broadcast_to(across, shape.shape))
+
+    def cell_centres(self) -> Array:
+        """[points] how far across the middle of each point's own cell lies."""
+        return (self.points.cell + np.float32(0.5)) / CELLS
+
 
 def paint(wing: Wing, outline: Outline, points: Points, palette: Palette, rng: np.random.Generator) -> Array:
     """[3, points] float32 RGB in 0..1: ground first, then the marks from the base outwards, veins and scales last."""
-    ground, rim, band, dark, accent, pale = (to_rgb(getattr(palette, name)) for name in Palette.__dataclass_fields__)
-    along, in_cell = points.along, points.in_cell
-    wobble = (0.012 * np.cos(2 * np.pi * in_cell) + 0.006 * rng.standard_normal(CELLS)[points.cell]).astype(np.float32)
-
-    canvas = _Canvas(np.repeat(ground[:, None], along.size, 1))
-    canvas.lay(rim, _step(along - 0.55, 0.8))
-    canvas.lay(accent, wing.sheen * 0.45 * (0.5 + 0.5 * np.sin(5 * points.x + 3 * points.y)) * _step(along - 0.1, 0.4))
-    canvas.lay(
-        band, _capped(wing.rays) * _step(0.22 - np.abs(in_cell), 0.2) * _step(along - 0.12, 0.1) * _step(0.62 - along, 0.2)
-    )
-    canvas.lay(dark, _capped(wing.suffusion) * np.exp(-((along / 0.28) ** 2)) * 0.9)
-    _lay_bars(canvas, wing, points, dark)
-    _lay_band(canvas, wing, points, band, dark, wobble)
-    _lay_patch(canvas, wing, points, dark)
-    _lay_border(canvas, wing, outline, points, dark, pale, accent, wobble)
-    _lay_row(canvas, wing, outline, points, (dark, pale, accent))
-    _lay_eye(canvas, wing, outline, points, (dark, pale, accent))
-    _lay_veins(canvas, wing, points, dark)
-    canvas.lay(pale, _capped(wing.fringe) * _step(0.02 - np.abs(along - 0.99), 0.02) * _step(0.3 - np.abs(in_cell), 0.15))
-    grain = 1 + 0.035 * rng.standard_normal(along.size).astype(np.float32) - 0.10 * np.exp(-((points.distance / 0.18) ** 2))
-    painted: Array = np.clip(canvas.rgb * grain, 0.0, 1.0)
+    canvas = _Canvas(wing, outline, points, palette)
+    ripple = 0.012 * np.cos(2 * np.pi * points.in_cell)
+    wobble = (ripple + 0.006 * rng.standard_normal(CELLS)[points.cell]).astype(np.float32)
+    canvas.lay(to_rgb(palette.rim), _step(points.along - 0.55, 0.8))
+    _lay_base(canvas)
+    _lay_bars(canvas)
+    _lay_band(canvas, wobble)
+    _lay_patch(canvas)
+    _lay_border(canvas, wobble)
+    _lay_row(canvas)
+    _lay_eye(canvas)
+    _lay_veins(canvas)
+    _lay_fringe(canvas)
+    scales = 1 + 0.035 * rng.standard_normal(points.along.size).astype(np.float32)
+    painted: Array = np.clip(canvas.rgb * (scales - 0.10 * np.exp(-((points.distance / 0.18) ** 2))), 0.0, 1.0)
     return painted
 
 
@@ -150,85 +160,102 @@ def _capped(strength: float) -> float:
     return min(strength, 1.0)
 
 
-def _lay_bars(canvas: _Canvas, wing: Wing, points: Points, dark: Array) -> None:
+def _lay_base(canvas: _Canvas) -> None:
+    """Structural colour over the whole wing, rays from the hinge, and the dusky fur around it."""
+    wing, points, along = canvas.wing, canvas.points, canvas.points.along
+    glint = 0.5 + 0.5 * np.sin(5 * points.x + 3 * points.y)
+    canvas.lay(canvas.accent, wing.sheen * 0.45 * glint * _step(along - 0.1, 0.4))
+    ray = _step(0.22 - np.abs(points.in_cell), 0.2) * _step(along - 0.12, 0.1) * _step(0.62 - along, 0.2)
+    canvas.lay(canvas.band, _capped(wing.rays) * ray)
+    canvas.lay(canvas.dark, _capped(wing.suffusion) * np.exp(-((along / 0.28) ** 2)) * 0.9)
+
+
+def _lay_bars(canvas: _Canvas) -> None:
     """Short bars across the cell near the leading edge."""
-    if wing.bars:
-        inside_cell = _step(points.across - 0.12, 0.06) * _step(0.46 - points.across, 0.06)
-        stripes = _step(np.cos(2 * np.pi * (points.along - 0.06) / 0.155) - 0.35, 0.5)
-        canvas.lay(
-            dark, _capped(wing.bars) * inside_cell * stripes * _step(points.along - 0.14, 0.04) * _step(0.62 - points.along, 0.04)
+    if canvas.wing.bars:
+        along, across = canvas.points.along, canvas.points.across
+        inside_cell = (
+            _step(across - 0.12, 0.06) * _step(0.46 - across, 0.06) * _step(along - 0.14, 0.04) * _step(0.62 - along, 0.04)
         )
+        stripes = _step(np.cos(2 * np.pi * (along - 0.06) / 0.155) - 0.35, 0.5)
+        canvas.lay(canvas.dark, _capped(canvas.wing.bars) * inside_cell * stripes)
 
 
-def _lay_band(canvas: _Canvas, wing: Wing, points: Points, band: Array, dark: Array, wobble: Array) -> None:
+def _lay_band(canvas: _Canvas, wobble: Array) -> None:
     """A band from leading to trailing edge, and the dark line along both its sides."""
+    wing, points = canvas.wing, canvas.points
     if wing.band_width:
         offset = np.abs(points.along - wing.band_at - wing.band_slope * (points.across - 0.5) + wobble)
         half = 0.5 * wing.band_width * (1.25 - 0.6 * points.across)
-        canvas.lay(band, _step(half - offset, 0.02))
-        canvas.lay(dark, _capped(wing.line) * _step(0.012 - np.abs(offset - half - 0.01), 0.02))
+        canvas.lay(canvas.band, _step(half - offset, 0.02))
+        canvas.lay(canvas.dark, _capped(wing.line) * _step(0.012 - np.abs(offset - half - 0.01), 0.02))
 
 
-def _lay_patch(canvas: _Canvas, wing: Wing, points: Points, dark: Array) -> None:
+def _lay_patch(canvas: _Canvas) -> None:
     """The dark tip of a forewing, cut off obliquely."""
+    wing, points = canvas.wing, canvas.points
     if wing.patch:
-        canvas.lay(
-            dark,
-            _step(points.along - 1 + wing.patch - 0.75 * points.across + 0.03 * np.cos(2 * np.pi * points.in_cell), 0.05)
-            * _step(0.62 - points.across, 0.1),
-        )
+        beyond = points.along - 1 + wing.patch - 0.75 * points.across + 0.03 * np.cos(2 * np.pi * points.in_cell)
+        canvas.lay(canvas.dark, _step(beyond, 0.05) * _step(0.62 - points.across, 0.1))
 
 
-def _lay_border(
-    canvas: _Canvas, wing: Wing, outline: Outline, points: Points, dark: Array, pale: Array, accent: Array, wobble: Array
-) -> None:
+def _lay_border(canvas: _Canvas, wobble: Array) -> None:
     """The dark margin, a coloured crescent inside it and a pale dot on it in each cell."""
+    wing, points = canvas.wing, canvas.points
     if not wing.border:
         return
     inner = 1 - wing.border - 1.6 * wobble
     if wing.lunules:
         crescent = np.abs(points.along - inner + 0.035 - 0.10 * points.in_cell**2)
-        canvas.lay(accent, _capped(wing.lunules) * _step(0.024 - crescent, 0.02) * _step(0.38 - np.abs(points.in_cell), 0.1))
-    canvas.lay(dark, _step(points.along - inner, 0.03))
+        canvas.lay(
+            canvas.accent, _capped(wing.lunules) * _step(0.024 - crescent, 0.02) * _step(0.38 - np.abs(points.in_cell), 0.1)
+        )
+    canvas.lay(canvas.dark, _step(points.along - inner, 0.03))
     if wing.border_dots:
-        centre = (points.cell + np.float32(0.5)) / CELLS
-        distance = points.spot_distance(outline, np.full_like(points.x, 1 - 0.5 * wing.border), centre)
-        canvas.lay(pale, _step(0.03 * wing.border_dots**0.5 - distance, 0.012))
+        distance = canvas.distance_from(1 - 0.5 * wing.border, canvas.cell_centres())
+        canvas.lay(canvas.pale, _step(0.03 * wing.border_dots**0.5 - distance, 0.012))
 
 
-def _lay_row(canvas: _Canvas, wing: Wing, outline: Outline, points: Points, colours: tuple[Array, Array, Array]) -> None:
+def _lay_row(canvas: _Canvas) -> None:
     """A row of spots parallel to the margin, one to a cell where the species has one."""
+    wing = canvas.wing
     if wing.row_size:
-        sizes = wing.row_size * np.asarray(wing.row_cells, np.float32)[points.cell]
-        centre = (points.cell + np.float32(0.5)) / CELLS
-        distance = points.spot_distance(outline, np.full_like(points.x, wing.row_at), centre)
-        _lay_spots(canvas, distance, sizes, wing.row_eyes, colours)
+        sizes = wing.row_size * np.asarray(wing.row_cells, np.float32)[canvas.points.cell]
+        _lay_spots(canvas, canvas.distance_from(wing.row_at, canvas.cell_centres()), sizes, wing.row_eyes)
 
 
-def _lay_eye(canvas: _Canvas, wing: Wing, outline: Outline, points: Points, colours: tuple[Array, Array, Array]) -> None:
+def _lay_eye(canvas: _Canvas) -> None:
     """One grand eyespot."""
+    wing = canvas.wing
     if wing.eye:
-        place = np.full_like(points.x, wing.eye_at), np.full_like(points.x, wing.eye_across)
-        _lay_spots(canvas, points.spot_distance(outline, *place), np.full_like(points.x, wing.eye), 1.0, colours)
+        _lay_spots(canvas, canvas.distance_from(wing.eye_at, wing.eye_across), np.full_like(canvas.points.x, wing.eye), 1.0)
 
 
-def _lay_spots(canvas: _Canvas, distance: Array, sizes: Array, ringed: float, colours: tuple[Array, Array, Array]) -> None:
+def _lay_spots(canvas: _Canvas, distance: Array, sizes: Array, ringed: float) -> None:
     """Dark discs of radius ``sizes``; ``ringed`` ones have a pale halo, a coloured iris and a bright pupil."""
-    dark, pale, accent = colours
     present = np.minimum(sizes * 1e3, 1.0)
+    rings = _capped(ringed) * present
     if ringed:
-        canvas.lay(pale * 0.5 + accent * 0.5, _capped(ringed) * present * _step(sizes * 1.35 - distance, 0.014))
-    canvas.lay(dark, present * _step(sizes - distance, 0.014))
+        canvas.lay(canvas.pale * 0.5 + canvas.accent * 0.5, rings * _step(sizes * 1.35 - distance, 0.014))
+    canvas.lay(canvas.dark, present * _step(sizes - distance, 0.014))
     if ringed:
-        canvas.lay(accent, 0.8 * _capped(ringed) * present * _step(sizes * 0.62 - distance, 0.014) * _step(sizes - 0.07, 0.02))
-        canvas.lay(pale, _capped(ringed) * present * _step(sizes * 0.3 - distance, 0.014))
+        large = _step(sizes - 0.07, 0.02)  # small eyespots have no room for an iris
+        canvas.lay(canvas.accent, 0.8 * rings * large * _step(sizes * 0.62 - distance, 0.014))
+        canvas.lay(canvas.pale, rings * _step(sizes * 0.3 - distance, 0.014))
 
 
-def _lay_veins(canvas: _Canvas, wing: Wing, points: Points, dark: Array) -> None:
-    """Veins fan out from the end of the discal cell to the margin, and two of them bound it."""
+def _lay_veins(canvas: _Canvas) -> None:
+    """Veins fan out to the margin, those in the middle from the rounded end of a cell that has none."""
+    points = canvas.points
     to_vein = (0.5 - np.abs(points.in_cell)) / CELLS * points.distance * 1.6
-    free = np.maximum(_step(points.along - 0.44, 0.03), _step(np.abs(points.across - 0.36) - 0.2, 0.02))
-    closing = _step(0.008 - np.abs(points.along - 0.44 + 3 * (points.across - 0.36) ** 2), 0.012) * (
-        1 - _step(np.abs(points.across - 0.36) - 0.2, 0.02)
-    )
-    canvas.lay(dark, _capped(0.9 * wing.veins) * np.maximum(_step(0.008 - to_vein, 0.012) * free, closing))
+    beside_cell = _step(np.abs(points.across - 0.36) - 0.2, 0.02)
+    free = np.maximum(_step(points.along - 0.44, 0.03), beside_cell)
+    cell_end = points.along - 0.44 + 3 * (points.across - 0.36) ** 2
+    closing = _step(0.008 - np.abs(cell_end), 0.012) * (1 - beside_cell)
+    canvas.lay(canvas.dark, _capped(0.9 * canvas.wing.veins) * np.maximum(_step(0.008 - to_vein, 0.012) * free, closing))
+
+
+def _lay_fringe(canvas: _Canvas) -> None:
+    """A pale fringe, broken where the veins end."""
+    edge = _step(0.02 - np.abs(canvas.points.along - 0.99), 0.02)
+    canvas.lay(canvas.pale, _capped(canvas.wing.fringe) * edge * _step(0.3 - np.abs(canvas.points.in_cell), 0.15))
