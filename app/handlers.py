@@ -1,0 +1,96 @@
+"""From a request's plain values to plain answers; knows neither HTTP nor the page."""
+
+import random
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from app.figures import lens_figure
+from app.galleries import Galleries
+from app.thumbnails import known_path
+from app.uploads import Upload
+from indexing.errors import HdmlError
+from indexing.hardness import SYNTHESIZER, NoLens
+from indexing.search import OpenIndex, answer
+
+_SAMPLE = 24
+
+
+def list_indexes(galleries: Galleries) -> dict[str, Any]:
+    """What can be searched, the default index first; ``lens`` says whether it has a synthesizer."""
+    indexes = [
+        {
+            "name": index.name,
+            "model": index.model,
+            "items": index.items,
+            "updated": index.updated,
+            "lens": (index.path / SYNTHESIZER).is_file(),
+        }
+        for index in galleries.listed()
+    ]
+    return {"indexes": indexes}
+
+
+def search(
+    opened: OpenIndex, upload: Upload | None, item_id: int | None, *, k: int, min_score: float | None = None
+) -> dict[str, Any]:
+    """Search by a photo that was sent or by an item of the index; raises HdmlError when both or neither are given."""
+    started = time.perf_counter()
+    match upload, item_id:
+        case Upload(name, content), None:
+            query, results = name, opened.search_photo(content, k=k, min_score=min_score)
+        case None, int():
+            known_path(opened, item_id)
+            query, results = f"id {item_id}", opened.search_item(item_id, k=k, min_score=min_score)
+        case _:
+            raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
+    return answer(query, opened, results, 1000 * (time.perf_counter() - started))
+
+
+def list_labels(opened: OpenIndex) -> dict[str, Any]:
+    """Labels, sorted, with their number of photos."""
+    return {"labels": [{"label": label, "items": count} for label, count in opened.catalogue.labels().items()]}
+
+
+def list_items(opened: OpenIndex, label: str | None) -> dict[str, Any]:
+    """All items of a label; without one, a few that give an impression of the gallery."""
+    if label is not None:
+        items = [{"id": item.id, "path": item.path, "label": item.label} for item in opened.catalogue.items(label)]
+    else:
+        items = _sample(opened)
+    return {"items": items}
+
+
+def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
+    """One photo of each of a few labels, evenly spread; of a gallery without labels, photos that have a direction in common."""
+    labels = list(opened.catalogue.labels())
+    if labels:
+        chosen = [labels[i * len(labels) // min(len(labels), _SAMPLE)] for i in range(min(len(labels), _SAMPLE))]
+        items = [opened.catalogue.items(label)[0] for label in chosen]
+        return [{"id": item.id, "path": item.path, "label": item.label} for item in items]
+    if opened.item_count == 0:
+        return []
+    results = opened.search_vector(np.ones(opened.dimension, np.float32), k=_SAMPLE)
+    return [{"id": result.id, "path": result.path, "label": result.label} for result in results]
+
+
+def look(
+    galleries: Galleries, index: str | None, anchor: int | None, positive: int | None, *, dark: bool = False
+) -> dict[str, Any]:
+    """The lens around an anchor, or around a surprising one when none is given: its numbers and its figure."""
+    lens, opened = galleries.lens(index), galleries.index(index)
+    seen = lens.look(surprising_anchor(opened) if anchor is None else anchor, positive)
+    return {"index": opened.name, "model": opened.model, **asdict(seen), "figure": lens_figure(seen, opened.name, dark=dark)}
+
+
+def surprising_anchor(opened: OpenIndex) -> int:
+    """A random item of a random label that has at least two; raises NoLens when there is no such label."""
+    labels = [label for label, count in opened.catalogue.labels().items() if count > 1]
+    if not labels:
+        raise NoLens(
+            f"The index {opened.name} has no label with two photos; the lens needs labelled photos: put them into one sub-folder "
+            'per label and run "hdml index" again.'
+        )
+    return random.choice(opened.catalogue.items(random.choice(labels))).id

@@ -1,0 +1,47 @@
+"""The page: Gradio's frame around two elements of our own, <photo-search> and <hardness-lens>.
+
+The elements call the same routes as every other program, so that a photo searched on the page goes to the encoder as the very
+bytes that were chosen, and page and programs cannot give different answers.
+"""
+
+import importlib.resources
+import os
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from app.uploads import MAX_UPLOAD
+
+_FILES = Path(__file__).parent / "page"
+_HEAD = """
+<link rel="icon" href="/page/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/page/page.css">
+<script type="module" src="/page/page.js"></script>
+"""
+_HOUR = 3600  # seconds
+
+
+def mount_page(api: FastAPI) -> FastAPI:
+    """Put the page at ``/`` and its files beside it; nothing on it comes from another host."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+    import gradio
+
+    api.mount("/page", StaticFiles(directory=_FILES))
+
+    @api.get("/plotly.min.js", include_in_schema=False)
+    def plotly() -> FileResponse:
+        file = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
+        return FileResponse(str(file), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
+
+    with gradio.Blocks(title="hdml", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, _HOUR)) as page:
+        with gradio.Column(elem_id="hdml"):
+            gradio.HTML("<page-header></page-header>", apply_default_css=False)
+            gradio.HTML("<photo-search></photo-search>", apply_default_css=False)
+            gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the default asks Google
+    mounted: FastAPI = gradio.mount_gradio_app(
+        api, page, path="/", head=_HEAD, theme=gradio.themes.Base(**fonts), footer_links=[], max_file_size=MAX_UPLOAD
+    )
+    return mounted

@@ -1,0 +1,213 @@
+"""Searching an open index: right neighbours, one order, and what is said when there is nothing to search."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexing.catalogue import Catalogue
+from indexing.encoder import read_metadata, write_metadata
+from indexing.errors import HdmlError, UnreadableImage
+from indexing.indexer import update_index
+from indexing.search import OpenIndex, answer
+
+SEARCH = """
+import json, sys
+from pathlib import Path
+from indexing.search import OpenIndex, answer
+
+with OpenIndex(Path(sys.argv[1]), device="cpu") as opened:
+    found = answer("query", opened, opened.search_photo(Path(sys.argv[2]), k=3), 0.0)
+print(json.dumps({"results": found["results"], "modules": sorted(sys.modules)}))
+"""
+HEAVY = {
+    "torch",
+    "torchvision",
+    "pytorch_metric_learning",
+    "gradio",
+    "matplotlib",
+    "fastapi",
+    "pydantic",
+    "onnx",
+    "asyncio",
+    "hdml",
+}
+
+
+@pytest.fixture
+def opened(photos: Path, tmp_path: Path, tiny_encoder: Path) -> Iterator[OpenIndex]:
+    update_index(photos, tmp_path / "photos-index", tiny_encoder, device="cpu")
+    with OpenIndex(tmp_path / "photos-index", device="cpu") as index:
+        yield index
+
+
+def test_a_photo_finds_itself_first_and_then_its_class(opened: OpenIndex, photos: Path) -> None:
+    for label in ("blue-left", "blue-right", "green-left", "red-right"):
+        results = opened.search_photo(photos / label / "2.jpg", k=5)
+        assert results[0].path == f"{label}/2.jpg"
+        assert results[0].score == pytest.approx(1, abs=1e-6)
+        assert [result.label for result in results] == [label] * 5
+
+
+def test_results_are_those_of_a_comparison_with_every_item(opened: OpenIndex, photos: Path) -> None:
+    query, _ = opened.encoder.encode_photo(photos / "red-right" / "0.jpg")
+    scores = {item.id: float(item.vector @ query) for item in opened.catalogue.items()}
+    expected = sorted(scores, key=lambda item_id: (-scores[item_id], item_id))
+    results = opened.search_photo(photos / "red-right" / "0.jpg", k=20)
+    assert [result.id for result in results] == expected
+    assert [result.score for result in results] == pytest.approx([scores[item_id] for item_id in expected], abs=1e-6)
+
+
+def test_a_path_its_bytes_and_its_vector_give_identical_results(opened: OpenIndex, photos: Path) -> None:
+    query = photos / "blue-left" / "1.jpg"
+    expected = opened.search_photo(query, k=7)
+    assert opened.search_photo(query.read_bytes(), k=7) == expected
+    assert opened.search_photo(str(query), k=7) == expected
+    assert opened.search_vector(opened.encoder.encode_photo(query)[0], k=7) == expected
+
+
+def test_the_length_of_a_query_vector_does_not_matter(opened: OpenIndex) -> None:
+    vector = opened.item(3).vector
+    results, longer = opened.search_vector(vector, k=6), opened.search_vector(vector * 16, k=6)
+    assert [result.id for result in longer] == [result.id for result in results]
+    assert longer[0].score == pytest.approx(1, abs=1e-6)
+
+
+def test_searching_from_an_item_leaves_it_out(opened: OpenIndex, photos: Path) -> None:
+    item = opened.item(1)
+    results = opened.search_item(item.id, k=4)
+    others = [result for result in opened.search_vector(item.vector, k=20) if result.id != item.id]
+    assert results == others[:4]
+    assert len(opened.search_item(item.id, k=100)) == 19
+    assert opened.photo_path(item.id) == photos.resolve() / item.path
+
+
+def test_an_item_is_left_out_even_among_many_equal_ones(opened: OpenIndex, photos: Path) -> None:
+    for number in range(6):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / "red-right" / f"copy-{number}.jpg")
+    update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
+    last = opened.catalogue.item_at("red-right/copy-5.jpg").id
+    results = opened.search_item(last, k=3)
+    assert len(results) == 3
+    assert last not in {result.id for result in results}
+
+
+def test_k_and_min_score_bound_the_results(opened: OpenIndex, photos: Path) -> None:
+    query = photos / "green-left" / "0.jpg"
+    everything = opened.search_photo(query, k=1000)
+    assert len(everything) == opened.item_count == 20
+    least = everything[6].score
+    assert opened.search_photo(query, k=1000, min_score=least) == everything[:7]
+    assert opened.search_photo(query, k=3, min_score=least) == everything[:3]
+    assert opened.search_photo(query, min_score=1.1) == []
+    with pytest.raises(HdmlError, match="at least 1, not 0"):
+        opened.search_photo(query, k=0)
+
+
+def test_equal_photos_come_in_the_order_of_their_ids(opened: OpenIndex, photos: Path) -> None:
+    for number in range(4):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / f"copy-{number}.jpg")
+    update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
+    results = opened.search_photo(photos / "red-right" / "0.jpg", k=5)
+    vectors = {opened.item(result.id).vector.tobytes() for result in results}
+    keys = [(-result.score, result.id) for result in results]
+    assert keys == sorted(keys)
+    assert len(vectors) <= 2  # copies may be embedded in batches of another size
+
+
+def test_an_update_by_another_process_is_taken_up_when_it_has_ended(opened: OpenIndex, photos: Path) -> None:
+    query = (photos / "red-right" / "0.jpg").read_bytes()
+    before = opened.search_photo(query, k=30)
+    (photos / "red-right" / "1.jpg").unlink()
+    (photos / "later.jpg").write_bytes(query)
+    update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
+    after = opened.search_photo(query, k=30)
+    assert {result.path for result in after} == {result.path for result in before} - {"red-right/1.jpg"} | {"later.jpg"}
+    assert opened.item_count == 20
+
+
+def test_while_an_update_is_under_way_search_goes_on_without_what_is_gone(opened: OpenIndex, photos: Path) -> None:
+    query = photos / "red-right" / "0.jpg"
+    before = opened.search_photo(query, k=30)
+    with Catalogue(opened.path) as writer:
+        writer.compare([])
+        writer.drop_gone()
+        assert opened.search_photo(query, k=30) == []
+    update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
+    assert [result.path for result in opened.search_photo(query, k=30)] == [result.path for result in before]
+
+
+def test_many_threads_get_the_results_of_one(opened: OpenIndex, photos: Path) -> None:
+    queries = sorted(photos.rglob("*.jpg"))
+    expected = [opened.search_photo(query, k=5) for query in queries]
+    with OpenIndex(opened.path, device="cpu") as fresh, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda query: fresh.search_photo(query, k=5), queries * 3)) == expected * 3
+
+
+def test_an_unreadable_query_is_said(opened: OpenIndex, tmp_path: Path) -> None:
+    (tmp_path / "note.jpg").write_text("a note")
+    with pytest.raises(UnreadableImage, match="not in an image format"):
+        opened.search_photo(tmp_path / "note.jpg")
+    with pytest.raises(UnreadableImage, match="there is no such file"):
+        opened.search_photo(tmp_path / "absent.jpg")
+
+
+def test_an_item_that_is_not_there_is_said(opened: OpenIndex) -> None:
+    with pytest.raises(HdmlError, match="the index photos-index must hold the item that is asked for, but has none with id 99"):
+        opened.search_item(99)
+
+
+def test_an_index_without_readable_photos_is_said(tmp_path: Path, photos: Path, tiny_encoder: Path) -> None:
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    (gallery / "a.jpg").touch()
+    update_index(gallery, tmp_path / "index", tiny_encoder, device="cpu")
+    with OpenIndex(tmp_path / "index", device="cpu") as opened:
+        assert opened.item_count == 0
+        with pytest.raises(HdmlError, match="the index index must hold photos, but it has none that can be read"):
+            opened.search_photo(photos / "red-right" / "0.jpg")
+
+
+def test_a_missing_index_and_an_unknown_device_are_said(tmp_path: Path, opened: OpenIndex) -> None:
+    with pytest.raises(HdmlError, match=r"absent must be an index"):
+        OpenIndex(tmp_path / "absent")
+    with pytest.raises(HdmlError, match="not 'tpu'"):
+        OpenIndex(opened.path, device="tpu")
+
+
+def test_an_encoder_that_was_exchanged_is_noticed(opened: OpenIndex, photos: Path) -> None:
+    own = opened.path / "encoder.onnx"
+    write_metadata(own, replace(read_metadata(own), fingerprint="0123456789abcdef"))
+    with pytest.raises(HdmlError, match=r"built with encoder 00c0ffee00c0ffee, but its encoder\.onnx is now 0123456789abcdef"):
+        opened.search_photo(photos / "red-right" / "0.jpg")
+    assert len(opened.search_item(1, k=3)) == 3  # needs no encoder
+
+
+def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path) -> None:
+    results = opened.search_photo(photos / "red-right" / "0.jpg", k=2)
+    found = json.loads(json.dumps(answer("q.jpg", opened, results, 12.34567)))
+    assert found == {
+        "query": "q.jpg",
+        "index": "photos-index",
+        "model": "00c0ffee00c0ffee",
+        "elapsed_ms": 12.346,
+        "results": [{"id": r.id, "path": r.path, "label": "red-right", "score": r.score} for r in results],
+    }
+
+
+def test_a_search_in_a_fresh_interpreter_is_the_same_and_imports_nothing_heavy(opened: OpenIndex, photos: Path) -> None:
+    query = photos / "red-right" / "0.jpg"
+    command = [sys.executable, "-c", SEARCH, str(opened.path), str(query)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120, check=True)
+    found = json.loads(run.stdout)
+    assert found["results"] == answer("query", opened, opened.search_photo(query, k=3), 0.0)["results"]
+    assert "faiss" in found["modules"]
+    assert HEAVY & set(found["modules"]) == set()
+    assert np.isfinite([result["score"] for result in found["results"]]).all()
