@@ -37,8 +37,7 @@ def demo(
         display.say(f"The demo's run {run} is finished; delete it to train again.")
     else:
         if status_of(run) is None:
-            settings = {"backbone": "resnet18", "weights": "none", "image_size": IMAGE_SIZE, "test_classes": "half"}
-            plan_run(photos, run, watcher=display, steps=steps, **settings)
+            plan_run(photos, run, watcher=display, weights="none", image_size=IMAGE_SIZE, test_classes="half", steps=steps)
         carry_out(run, choose_torch_device(device), display)
     update_gallery(photos, workspace, display, device=device)
     query = sorted(photos.rglob("*.jpg"))[-1]

@@ -41,7 +41,7 @@ def index(
     if json_output:
         failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "removed", "unchanged")}
-        print_json({"index": report.index, **counts, "failed": failed})
+        print_json({"index": report.index.name, **counts, "failed": failed})
 
 
 def update_gallery(
@@ -59,11 +59,9 @@ def update_gallery(
 
     place = Workspace(workspace)
     index_dir = place.index_for_gallery(folder)
-    bound = index_dir / "encoder.onnx"
-    if encoder is not None:
-        file = place.find_encoder(encoder)
-    else:
-        file = bound if bound.exists() else place.newest_encoder()
+    file = index_dir / "encoder.onnx"
+    if encoder is not None or not file.exists():
+        file = place.find_encoder(encoder) if encoder is not None else place.newest_encoder()
     display.say(f"Indexing {folder} with {file}")
 
     def on_progress(progress: Progress) -> None:
@@ -122,8 +120,9 @@ def search(
         return
     for result in results:
         typer.echo(f"{result.score:.4f}  {result.label or '-'}  {result.path}")
-    typer.echo(
-        f"{len(results)} of {opened.item_count} photos in index {opened.name}, model {opened.model}, {elapsed_ms:.0f} ms", err=True
-    )
-    if (newer := place.newer_run(opened)) is not None:
-        typer.echo(f"A newer run than this index's model: {newer.name}. To use it: hdml index with --encoder {newer.name}", err=True)
+    used = f"index {opened.name}, model {opened.model}"
+    typer.echo(f"{len(results)} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
+    if (newer := place.newer_run(opened.path)) is not None:
+        typer.echo(
+            f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew.", err=True
+        )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, doctor, galleries, training
+from cli import demo, doctor, galleries, serving, training
 from indexing.errors import HdmlError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
@@ -83,6 +83,7 @@ app.command("export")(training.export)
 app.command("eval")(training.evaluate)
 app.command("index")(galleries.index)
 app.command("search")(galleries.search)
+app.command("serve")(serving.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

@@ -112,12 +112,11 @@ def export(
 
     Example: hdml export --backbone resnet50 --weights imagenet
     """
-    from indexing.workspace import Workspace
-
     from cli.display import Display, print_json
     from hdml.data import read_labelled_folder
     from hdml.fit import export_again, export_untrained
     from hdml.run import read_record
+    from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
     if backbone is not None:
@@ -157,10 +156,9 @@ def evaluate(
 
     Example: hdml eval photos/ --classes half
     """
-    from indexing.workspace import Workspace
-
     from cli.display import Display, print_json
     from hdml.measure import evaluate_encoder
+    from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
     file = Workspace(workspace).find_encoder(encoder) if encoder else Workspace(workspace).newest_encoder()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from indexing.gallery import find_photos
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError, UnreadableImage
+from indexing.gallery import find_photos
 from indexing.preprocess import Preprocessing, open_rgb
 
 VALIDATION_SHARE = 0.15

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from indexing.catalogue import Catalogue
-from indexing.indexer import update_index
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,8 +21,10 @@ from hdml.data import evaluation_preprocessing
 from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
 from hdml.synthesis import pull_negatives
+from indexing.catalogue import Catalogue
 from indexing.encoder import METADATA_KEY, Encoder, EncoderMetadata, open_session, write_metadata
 from indexing.errors import HdmlError
+from indexing.indexer import update_index
 from indexing.preprocess import Preprocessing
 
 PARITY_PHOTOS = 64
@@ -145,7 +145,7 @@ def export_synthesizer(
         expected = network(*tuples, torch.tensor(share))
     names = ("anchors", "positives", "negatives")
     feed = {name: rows.numpy() for name, rows in zip(names, tuples, strict=True)}
-    found = open_session(unchecked, device="cpu").run(None, {**feed, "lambda": np.float32(share)})
+    found = open_session(unchecked, device="cpu").run(None, {**feed, "lambda": np.array(share, np.float32)})
     worst = max(_relative_difference(f, e.numpy()) for f, e in zip(found, expected, strict=True))
     if not worst <= PARITY_TOLERANCE:
         raise HdmlError(

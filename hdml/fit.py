@@ -60,6 +60,9 @@ def plan_run(
     run: Path,
     *,
     watcher: Watcher,
+    method: str = "hdml",
+    loss: str = "npair",
+    test_classes: str = "none",
     backbone: str = "resnet18",
     weights: str = "auto",
     image_size: int | None = None,
@@ -73,6 +76,7 @@ def plan_run(
     Args:
         data: folder with one sub-folder per class.
         run: the run's folder, to be made.
+        method, loss, test_classes, backbone: as :class:`hdml.train.TrainConfig` has them.
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos, between 200 and 3,000 steps.
@@ -92,6 +96,9 @@ def plan_run(
         backbone=backbone,
         weights=weights,
         image_size=size,
+        method=method,
+        loss=loss,
+        test_classes=test_classes,
         steps=steps or int(np.clip(_EPOCHS * epoch, *_STEPS)),
         backbone_lr=lr or (SCRATCH_LR if weights == "none" else FINE_TUNE_LR),
         classes_per_batch=classes_per_batch,

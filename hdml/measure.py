@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from indexing.indexer import embed_files
 
 from hdml.data import ClassSplit, LabelledPhotos, evaluation_preprocessing, read_labelled_folder, split_classes
 from hdml.embed import embed_photos
@@ -14,6 +13,7 @@ from hdml.evaluate import Evaluation, evaluate_embeddings
 from hdml.model import EncoderNetwork
 from hdml.run import RECORD, read_record
 from indexing.errors import HdmlError
+from indexing.indexer import embed_files
 
 
 @dataclass(frozen=True)

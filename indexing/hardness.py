@@ -64,7 +64,7 @@ class Synthesizer:
             "anchors": np.repeat(anchor[None], len(negatives), axis=0),
             "positives": np.repeat(positive[None], len(negatives), axis=0),
             "negatives": negatives,
-            "lambda": np.float32(self.pulling_share),
+            "lambda": np.array(self.pulling_share, np.float32),
         }
         pulled, synthetic = self._session.run(["pulled", "synthetic"], feed)
         return pulled, synthetic

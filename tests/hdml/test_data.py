@@ -71,7 +71,14 @@ def test_split_parts_are_disjoint_and_together_whole() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "test"),
-    [("none", ""), ("half", "klmnopqrst"), ("0.5", "klmnopqrst"), ("0.1", "st"), ("last:1", "t"), ("last:17", "defghijklmnopqrst")],
+    [
+        ("none", ""),
+        ("half", "klmnopqrst"),
+        ("0.5", "klmnopqrst"),
+        ("0.1", "st"),
+        ("last:1", "t"),
+        ("last:17", "defghijklmnopqrst"),
+    ],
 )
 def test_split_rules(rule: str, test: str) -> None:
     assert "".join(split_classes(LETTERS, rule).test) == test

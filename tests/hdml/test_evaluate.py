@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
-from pytorch_metric_learning.distances import CosineSimilarity
 from sklearn.metrics import normalized_mutual_info_score
 
 from hdml.evaluate import cluster, evaluate_embeddings, nmi

@@ -54,7 +54,7 @@ def test_an_encoder_is_found_by_name_folder_and_file(workspace: Workspace, tmp_p
     assert workspace.find_encoder(str(expected)) == expected
     with pytest.raises(HdmlError, match=r"but absent is neither; finished runs in .*workspace: tiny"):
         workspace.find_encoder("absent")
-    with pytest.raises(HdmlError, match="finished runs in .*: none"):
+    with pytest.raises(HdmlError, match=r"finished runs in .*: none"):
         Workspace(tmp_path / "elsewhere").find_encoder("tiny")
 
 
