@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app import handlers
 from app.galleries import Galleries
-from app.thumbnails import SIZES, thumbnail
+from app.thumbnails import thumbnail
 from app.uploads import Upload, read_upload
 
 _ANY_PHOTO = {"schema": {"type": "string", "format": "binary"}}
@@ -58,7 +58,7 @@ def make_router(galleries: Galleries) -> APIRouter:
         return handlers.look(galleries, index, anchor, positive, dark=theme == "dark")
 
     @router.get("/image/{item_id}")
-    def image(request: Request, item_id: int, index: IndexName = None, size: Literal[96, 320, 960] = SIZES[1]) -> Response:
+    def image(request: Request, item_id: int, index: IndexName = None, size: Literal[96, 320, 960] = 320) -> Response:
         """A small picture of an item, encoded anew."""
         drawn = thumbnail(galleries.index(index), item_id, size)
         # An edited photo must show at the next look, so that browsers ask each time; unchanged ones cost no bytes.

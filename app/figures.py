@@ -146,8 +146,8 @@ def _layout(look: Look, index: str, pictured: Sequence[tuple[Photo, str]], radiu
 
 def _ring_step(radius: float) -> float:
     """A round distance that puts three to eight rings below the radius: 1, 2 or 5 times a power of ten."""
-    power = 10 ** math.floor(math.log10(radius))
-    return next(step for step in (power / 5, power / 2, power, 2 * power) if radius / step <= 8)
+    power = 10.0 ** math.floor(math.log10(radius))
+    return next(step for step in (power / 5, power / 2, power, 2.0 * power) if radius / step <= 8)
 
 
 def _circle(radius: float, colour: str, *, width: float = 1.0, dash: str = "solid") -> dict[str, Any]:

@@ -11,8 +11,6 @@ from indexing.errors import HdmlError, UnreadableImage
 from indexing.preprocess import open_rgb
 from indexing.search import OpenIndex
 
-SIZES = (96, 320, 960)
-"""Longer sides in pixels: lists, grids, and a look at one photo."""
 _KEPT = 1024  # thumbnails in memory; about 20 kB each at 320 px
 
 

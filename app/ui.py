@@ -36,12 +36,15 @@ def mount_page(api: FastAPI) -> FastAPI:
         return FileResponse(str(file), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
 
     with gradio.Blocks(title="hdml", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, _HOUR)) as page:
-        with gradio.Column(elem_id="hdml"):
-            gradio.HTML("<page-header></page-header>", apply_default_css=False)
-            gradio.HTML("<photo-search></photo-search>", apply_default_css=False)
-            gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the default asks Google
+        gradio.HTML("<hdml-header></hdml-header>", apply_default_css=False)
+        with gradio.Tabs():
+            with gradio.Tab("Search", id="search"):
+                gradio.HTML("<photo-search></photo-search>", apply_default_css=False)
+            with gradio.Tab("Hardness lens", id="lens"):
+                gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
+    # The default theme asks Google for its fonts.
+    theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     mounted: FastAPI = gradio.mount_gradio_app(
-        api, page, path="/", head=_HEAD, theme=gradio.themes.Base(**fonts), footer_links=[], max_file_size=MAX_UPLOAD
+        api, page, path="/", head=_HEAD, theme=theme, footer_links=[], max_file_size=MAX_UPLOAD
     )
     return mounted

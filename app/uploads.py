@@ -1,6 +1,6 @@
 """The query photo of a request: its own bytes, untouched, and never more of them than the limit."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -45,7 +45,7 @@ async def _read_form(request: Request) -> Upload:
         await form.close()
 
 
-async def _limited(request: Request) -> AsyncIterator[bytes]:
+async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
     """The body's chunks as they come; what a client says about its length is not believed, only counted."""
     received = 0
     async for chunk in request.stream():
