@@ -18,6 +18,7 @@ _FILES = Path(__file__).parent / "page"
 _HEAD = """
 <link rel="icon" href="/page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/page/page.css">
+<script src="/plotly.min.js" defer></script>
 <script type="module" src="/page/page.js"></script>
 """
 _HOUR = 3600  # seconds

@@ -1,0 +1,79 @@
+// Small pieces that both elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
+
+/** An element with properties and children; children are nodes or strings. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** The address of an item's picture, encoded anew by the server. */
+export function pictureOf(id, index, size = 320) {
+  return `/image/${id}?${new URLSearchParams({ index, size })}`;
+}
+
+/** JSON from one of the server's routes; an Error with the server's sentence when it refuses. */
+export async function ask(path, options = {}) {
+  const response = await fetch(path, options);
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw new Error(problem.detail ?? `The server answered ${response.status}.`);
+  }
+  return response.json();
+}
+
+export function isDark() {
+  return document.body.classList.contains("dark");
+}
+
+/** What to run before anything can be searched, each line with a button that copies it. */
+export function firstSteps() {
+  const steps = [
+    ["Fine-tune an embedding on your labelled photos", "hdml train photos/"],
+    ["Embed a folder and build its index", "hdml index ./gallery"],
+    ["Open this page again", "hdml serve"],
+  ];
+  const items = steps.map(([what, command]) => {
+    const copy = make("button", { type: "button", className: "quiet", textContent: "Copy" });
+    copy.onclick = async () => {
+      await navigator.clipboard.writeText(command);
+      copy.textContent = "Copied";
+    };
+    return make("li", {}, make("span", {}, what), make("div", { className: "command" }, make("code", {}, command), copy));
+  });
+  return make(
+    "div",
+    { className: "first-steps" },
+    make("h2", {}, "Nothing is indexed yet"),
+    make("p", {}, "Three commands take you from a folder of photos to a page that finds them. No photos at hand? hdml demo draws some."),
+    make("ol", {}, ...items),
+  );
+}
+
+/** The indexes that can be searched, the default one first; asked for once by the whole page. */
+let listed;
+export function indexes() {
+  listed ??= ask("/v1/indexes").then((answer) => answer.indexes);
+  return listed;
+}
+
+/** A choice among the indexes; hidden while there is only one. */
+export function indexChoice(names, onChange) {
+  const choice = make("select", { ariaLabel: "Index" }, ...names.map((name) => make("option", { value: name }, name)));
+  choice.onchange = () => onChange(choice.value);
+  const label = make("label", { className: "choice" }, "Index ", choice);
+  label.hidden = names.length < 2;
+  return label;
+}
+
+/** Turn to the lens with an item as its anchor. */
+export function openLens(index, anchor) {
+  window.pendingLook = { index, anchor };
+  const tab = [...document.querySelectorAll('button[role="tab"]')].find((button) => button.textContent.trim() === "Hardness lens");
+  tab?.click();
+  window.dispatchEvent(new Event("hdml-look"));
+}
