@@ -1,5 +1,6 @@
 """The HTTP routes, for programs and for the page alike. Work runs in Starlette's thread pool: all routes are plain functions."""
 
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,14 @@ _FORM = {"schema": {"type": "object", "properties": {"image": {"type": "string",
 _SEARCH_BODY = {"requestBody": {"content": {"multipart/form-data": _FORM, "application/octet-stream": _ANY_PHOTO}}}
 
 IndexName = Annotated[str | None, Query(description="An index by name; the newest one by default.")]
+
+
+class ThumbnailSize(IntEnum):
+    """Longer side of a thumbnail in pixels; few sizes, so that each is drawn once and then remembered."""
+
+    STRIP = 96
+    CARD = 320
+    LARGE = 960
 
 
 def make_router(galleries: Galleries) -> APIRouter:
@@ -58,7 +67,7 @@ def make_router(galleries: Galleries) -> APIRouter:
         return handlers.look(galleries, index, anchor, positive, dark=theme == "dark")
 
     @router.get("/image/{item_id}")
-    def image(request: Request, item_id: int, index: IndexName = None, size: Literal[96, 320, 960] = 320) -> Response:
+    def image(request: Request, item_id: int, index: IndexName = None, size: ThumbnailSize = ThumbnailSize.CARD) -> Response:
         """A small picture of an item, encoded anew."""
         drawn = thumbnail(galleries.index(index), item_id, size)
         # An edited photo must show at the next look, so that browsers ask each time; unchanged ones cost no bytes.

@@ -1,4 +1,4 @@
-"""The page: Gradio's frame around two elements of our own, <photo-search> and <hardness-lens>.
+"""The page: Gradio's frame around elements of our own, <photo-search> and <hardness-lens>.
 
 The elements call the same routes as every other program, so that a photo searched on the page goes to the encoder as the very
 bytes that were chosen, and page and programs cannot give different answers.
@@ -17,7 +17,7 @@ from app.uploads import MAX_UPLOAD
 _FILES = Path(__file__).parent / "page"
 _HEAD = """
 <link rel="icon" href="/page/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/page/page.css">
+<link rel="stylesheet" href="/page/frame.css">
 <script src="/plotly.min.js" defer></script>
 <script type="module" src="/page/page.js"></script>
 """

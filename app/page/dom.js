@@ -1,4 +1,17 @@
-// Small pieces that both elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
+// Small pieces that the elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
+
+/** An element in a shadow root of its own, so that Gradio's style sheets and ours cannot disturb each other. */
+export class Isolated extends HTMLElement {
+  constructor() {
+    super();
+    this.attachShadow({ mode: "open" }).append(make("link", { rel: "stylesheet", href: "/page/elements.css" }), make("div"));
+  }
+
+  /** Replace what is shown. */
+  fill(...children) {
+    this.shadowRoot.lastChild.replaceChildren(...children);
+  }
+}
 
 /** An element with properties and children; children are nodes or strings. */
 export function make(tag, properties = {}, ...children) {
@@ -70,9 +83,10 @@ export function indexChoice(names, onChange) {
   return label;
 }
 
-/** Turn to the lens with an item as its anchor. */
+/** Turn to the lens with an item as its anchor; the lens may not be on the page yet, so that the wish is kept for it. */
+export const wish = { index: undefined, anchor: undefined };
 export function openLens(index, anchor) {
-  window.pendingLook = { index, anchor };
+  Object.assign(wish, { index, anchor });
   const tab = [...document.querySelectorAll('button[role="tab"]')].find((button) => button.textContent.trim() === "Hardness lens");
   tab?.click();
   window.dispatchEvent(new Event("hdml-look"));

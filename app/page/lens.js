@@ -1,23 +1,23 @@
-import { ask, firstSteps, indexChoice, indexes, isDark, make, pictureOf } from "./dom.js";
+import { ask, firstSteps, indexChoice, indexes, isDark, Isolated, make, pictureOf, wish } from "./dom.js";
 
 /** One anchor, its positive and negatives, and what the trained synthesis makes of them. */
-class HardnessLens extends HTMLElement {
+class HardnessLens extends Isolated {
   async connectedCallback() {
     if (this.ready) return;
     this.ready = true;
     const found = await indexes();
     if (found.length === 0) {
-      this.replaceChildren(firstSteps());
+      this.fill(firstSteps());
       return;
     }
-    this.index = window.pendingLook?.index ?? found[0].name;
+    this.index = wish.index ?? found[0].name;
     this.build(found.map((index) => index.name));
     await this.listLabels();
-    window.addEventListener("hdml-look", () => this.look(window.pendingLook.anchor, null, window.pendingLook.index));
+    window.addEventListener("hdml-look", () => this.look(wish.anchor, null, wish.index));
     new MutationObserver(() => this.shown && this.look(this.shown.anchor.id, this.shown.positive.id)).observe(document.body, {
       attributeFilter: ["class"],
     });
-    this.look(window.pendingLook?.anchor);
+    this.look(wish.anchor);
   }
 
   build(names) {
@@ -38,7 +38,7 @@ class HardnessLens extends HTMLElement {
     this.table = make("div", { className: "table" });
     const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Anchor from ", this.labels), surprise, choice);
     const figure = make("figure", {}, make("div", { className: "frame" }, this.plot, this.hint), this.caption);
-    this.replaceChildren(make("div", { className: "hardness" }, controls, this.items, this.status, figure, this.table));
+    this.fill(make("div", { className: "hardness" }, controls, this.items, this.status, figure, this.table));
   }
 
   async listLabels() {

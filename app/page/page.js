@@ -1,14 +1,13 @@
-import { make } from "./dom.js";
+import { Isolated, make } from "./dom.js";
 import "./search.js";
 import "./lens.js";
 
 customElements.define(
   "hdml-header",
-  class extends HTMLElement {
+  class extends Isolated {
     connectedCallback() {
-      const mark = make("img", { src: "/page/icon.svg", alt: "", width: 28, height: 28 });
-      const name = make("h1", {}, "hdml");
-      this.replaceChildren(mark, name, make("p", {}, "visual search, and how hard its negatives are"));
+      const mark = make("img", { src: "/page/icon.svg", alt: "" });
+      this.fill(make("header", {}, mark, make("h1", {}, "hdml"), make("p", {}, "visual search, and how hard its negatives are")));
     }
   },
 );

@@ -1,16 +1,16 @@
-import { ask, firstSteps, indexChoice, indexes, make, openLens, pictureOf } from "./dom.js";
+import { ask, firstSteps, indexChoice, indexes, Isolated, make, openLens, pictureOf } from "./dom.js";
 
 const COUNTS = [10, 20, 50, 100];
 
 /** Search by a photo that is chosen, dropped, pasted or taken, or by a photo of the gallery. */
-class PhotoSearch extends HTMLElement {
+class PhotoSearch extends Isolated {
   async connectedCallback() {
     if (this.ready) return;
     this.ready = true;
     this.past = [];
     const found = await indexes();
     if (found.length === 0) {
-      this.replaceChildren(firstSteps());
+      this.fill(firstSteps());
       return;
     }
     this.index = found[0].name;
@@ -48,7 +48,7 @@ class PhotoSearch extends HTMLElement {
     this.results = make("ol", { className: "results" });
     const controls = make("div", { className: "controls" }, camera, make("label", { className: "choice" }, "Results ", this.count), choice, this.back);
     const side = make("div", { className: "side" }, this.drop, controls);
-    this.replaceChildren(make("div", { className: "search" }, side, make("div", { className: "found" }, this.status, this.results)));
+    this.fill(make("div", { className: "search" }, side, make("div", { className: "found" }, this.status, this.results)));
   }
 
   takeDrops() {
@@ -70,7 +70,7 @@ class PhotoSearch extends HTMLElement {
       const stream = await navigator.mediaDevices.getUserMedia({ video: true });
       const video = make("video", { srcObject: stream, autoplay: true, muted: true, playsInline: true });
       const take = make("button", { type: "button", textContent: "Take the photo" });
-      const dialog = make("dialog", { className: "camera" }, video, take);
+      const dialog = make("dialog", {}, video, take);
       dialog.onclose = () => {
         stream.getTracks().forEach((track) => track.stop());
         dialog.remove();
@@ -81,7 +81,7 @@ class PhotoSearch extends HTMLElement {
         canvas.toBlob((photo) => this.searchPhoto(new File([photo], "camera.jpg")), "image/jpeg", 0.95);
         dialog.close();
       };
-      document.body.append(dialog);
+      this.shadowRoot.lastChild.append(dialog);
       dialog.showModal();
     } catch (error) {
       this.fail(`The camera cannot be used: ${error.message}`);
