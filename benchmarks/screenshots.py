@@ -17,6 +17,11 @@ from indexing.workspace import Workspace
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+# Whether every picture of an element that lies in the window is loaded.
+DRAWN = """(name) => [...document.querySelector(name).shadowRoot.querySelectorAll("img")].every((img) => {
+    const { top, left } = img.getBoundingClientRect();
+    return !img.checkVisibility() || top > innerHeight || left > innerWidth || (img.complete && img.naturalWidth > 0);
+})"""
 
 
 def main() -> None:
@@ -52,11 +57,12 @@ def photograph(page: Page, address: str, query: Path, out: Path, name: str) -> N
     page.goto(address, wait_until="domcontentloaded")
     page.locator("photo-search input[type=file]").set_input_files(query)
     page.locator("photo-search .status").get_by_text(" ms").wait_for()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function(DRAWN, arg="photo-search")
     save(page, out / f"search-{name}.jpg")
     page.locator("photo-search .lens").nth(1).click()
     page.locator("hardness-lens tbody tr").first.wait_for()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function(DRAWN, arg="hardness-lens")
+    page.wait_for_timeout(1500)  # the pictures inside the figure tell nobody that they are loaded
     save(page, out / f"lens-{name}.jpg")
 
 

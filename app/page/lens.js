@@ -32,13 +32,16 @@ class HardnessLens extends Isolated {
     });
     this.items = make("div", { className: "strip", ariaLabel: "Photos of the label" });
     this.status = make("p", { className: "status", role: "status" });
-    this.plot = make("div", { className: "plot" });
+    // Plotly's style sheet is the document's, so that the figure is drawn there and shown here through a slot.
+    this.plot = make("div", { slot: "plot", className: "plot" });
+    this.append(this.plot);
     this.hint = make("div", { className: "hint", hidden: true });
     this.caption = make("p", { className: "caption" });
     this.table = make("div", { className: "table" });
     const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Anchor from ", this.labels), surprise, choice);
-    const figure = make("figure", {}, make("div", { className: "frame" }, this.plot, this.hint), this.caption);
-    this.fill(make("div", { className: "hardness" }, controls, this.items, this.status, figure, this.table));
+    const frame = make("div", { className: "frame" }, make("slot", { name: "plot" }), this.hint);
+    const view = make("div", { className: "view" }, make("figure", {}, frame, this.caption), this.table);
+    this.fill(make("div", { className: "hardness" }, controls, this.items, this.status, view));
   }
 
   async listLabels() {
@@ -84,7 +87,7 @@ class HardnessLens extends Isolated {
     const kept = look.negatives.filter((negative) => negative.label_kept).length;
     const share = look.pulling_share.toFixed(3);
     this.status.textContent =
-      `${look.anchor.label}, ${look.anchor.path} · λ = ${share}, the model’s own · ` +
+      `${look.anchor.path} · λ = ${share}, the model’s own · ` +
       `${kept} of ${look.negatives.length} synthetics keep their label · model ${look.model}`;
     this.labels.value = look.anchor.label;
     this.listItems();
@@ -117,7 +120,7 @@ class HardnessLens extends Isolated {
 
   /** The numbers behind the figure, negative by negative, and the real photos nearest to each synthetic. */
   ruler(look) {
-    const headings = ["Negative", "d", "pulled", "synthetic", "after re-embedding", "Nearest real photos of the synthetic"];
+    const headings = ["Negative", "d", "pulled", "synthetic", "re-embedded", "Real photos nearest to the synthetic"];
     const head = make("tr", {}, ...headings.map((heading) => make("th", { scope: "col" }, heading)));
     const rows = look.negatives.map((negative) => this.row(look, negative));
     const positive = make("p", { className: "positive" }, this.photo(look.positive), make("span", {},
