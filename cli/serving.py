@@ -68,7 +68,8 @@ def _say_what_is_served(place: "Workspace", index: Path | None) -> None:
         return
     chosen = next(info for info in indexes if index is None or info.path == index)
     typer.echo(
-        f"Serving {len(indexes)} indexes of {place.root}; first {chosen.name}: {chosen.items} photos, model {chosen.model}"
+        f"Serving {len(indexes)} index{'es' if len(indexes) > 1 else ''} of {place.root}, first {chosen.name}: "
+        f"{chosen.items} photos, model {chosen.model}"
     )
     if (newer := place.newer_run(chosen.path)) is not None:
         typer.echo(f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew.")
