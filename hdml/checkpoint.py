@@ -17,10 +17,20 @@ _HEADER = "hdml"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able state so that the file is the old one or the new one, whenever the process is killed."""
+    """Write tensors and JSON-able state so that the file is the old one or the new one, whenever the process is killed.
+
+    Raises:
+        HdmlError: the disk is full or may not be written; the old file stays.
+    """
     temporary = path.with_name(path.name + ".writing")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={_HEADER: json.dumps(state)})
+    try:
+        save_file(contiguous, temporary, metadata={_HEADER: json.dumps(state)})
+    except SafetensorError as error:  # its own, whatever the system said
+        temporary.unlink(missing_ok=True)
+        raise HdmlError(
+            f"{path} cannot be written ({error}); free some space or change the permissions, what was saved before stays."
+        ) from error
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(path)
