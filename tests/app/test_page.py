@@ -19,12 +19,18 @@ from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PASTE = """(bytes) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", { type: "image/jpeg" }));
+    window.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+}"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*FLAGS, *CAMERA])
         yield browser
         browser.close()
 
@@ -115,6 +121,23 @@ def test_unreadable_upload_is_said_and_the_next_one_answered(page: Page, photos:
     expect(page.locator("photo-search .card")).to_have_count(0)
     search_by(page, photos / "blue-left" / "2.jpg")
     expect(page.locator("photo-search .status.failed")).to_have_count(0)
+
+
+def test_pasted_photo_is_searched(page: Page, photos: Path) -> None:
+    expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
+    page.evaluate(PASTE, list((photos / "blue-right" / "3.jpg").read_bytes()))
+    expect(page.locator("photo-search .card .path").first).to_have_text("blue-right/3.jpg")
+    expect(page.locator("photo-search output").first).to_have_text("1.000")
+
+
+def test_camera_takes_a_query(page: Page) -> None:
+    page.get_by_role("button", name="Use the camera").click()
+    page.wait_for_function("() => document.querySelector('photo-search').shadowRoot.querySelector('video')?.videoWidth > 0")
+    with page.expect_response(lambda response: "/v1/search" in response.url) as answered:
+        page.get_by_role("button", name="Take the photo").click()
+    assert answered.value.json()["query"] == "camera.jpg"
+    expect(page.locator("photo-search .status")).to_contain_text(" ms")
+    expect(page.locator("photo-search dialog")).to_have_count(0)
 
 
 def test_name_with_markup_is_shown_as_text(page: Page, photos: Path) -> None:
