@@ -44,11 +44,11 @@ def train(
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate of the backbone.", show_default="1e-4 from trained weights, 1e-3 from none"),
+        typer.Option(min=0, help="Learning rate of the backbone.", show_default="1e-4 from trained weights, 1e-3 from none"),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Pulling factor α, in units of the loss at chance.")] = 0.25,
-    beta: Annotated[float, typer.Option(help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,
-    margin: Annotated[float, typer.Option(help="Margin of the triplet loss, squared embedding distance.")] = 1.0,
+    alpha: Annotated[float, typer.Option(min=0, help="Pulling factor α, in units of the loss at chance.")] = 0.25,
+    beta: Annotated[float, typer.Option(min=0, help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,
+    margin: Annotated[float, typer.Option(min=0, help="Margin of the triplet loss, squared embedding distance.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run: the newest, or --run.")] = False,
     run: Annotated[
@@ -113,9 +113,7 @@ def export(
     Example: hdml export --backbone resnet50 --weights imagenet
     """
     from cli.display import Display, print_json
-    from hdml.data import read_labelled_folder
     from hdml.fit import export_again, export_untrained
-    from hdml.run import read_record
     from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
@@ -127,8 +125,7 @@ def export(
             record = export_untrained(folder, backbone=backbone, weights=weights, image_size=image_size, photos=photos)
     else:
         folder = Workspace(workspace).find_encoder(run).parent if run else Workspace(workspace).newest_encoder().parent
-        root = Path(read_record(folder)["data"]["root"])
-        record = export_again(folder, read_labelled_folder(root).files)
+        record = export_again(folder)
     display.say(f"Wrote {folder / 'encoder.onnx'}")
     display.parity(record["parity"])
     display.say("Next: hdml index FOLDER")

@@ -71,12 +71,12 @@ def read_labelled_folder(root: Path) -> LabelledPhotos:
         HdmlError: no such folder, no photos in it, or fewer than two classes.
     """
     if not root.is_dir():
-        raise HdmlError(f"Training needs a folder of photos with one sub-folder per class, but there is no folder {root}.")
+        raise HdmlError(f"Labelled photos need a folder with one sub-folder per class, but there is no folder {root}.")
     paths = [path for path in find_photos(root) if len(path.parts) > 1]
     classes = tuple(sorted({path.parts[0] for path in paths}))
     if len(classes) < 2:
         found = f"photos of one class only ({classes[0]})" if classes else "no sub-folder with photos"
-        raise HdmlError(f"Training needs at least 2 classes, one sub-folder each, but {root} has {found}.")
+        raise HdmlError(f"Labelled photos need at least 2 classes, one sub-folder each, but {root} has {found}.")
     position = {name: index for index, name in enumerate(classes)}
     labels = np.array([position[path.parts[0]] for path in paths], dtype=np.int64)
     return LabelledPhotos(root, tuple(paths), labels, classes)
@@ -122,6 +122,12 @@ def split_classes(photos: LabelledPhotos, test_classes: str) -> ClassSplit:
         raise HdmlError(f"The test classes need at least one class with 2 photos or more, but {photos.root} has none there.")
     validation = _spaced(paired, round(VALIDATION_SHARE * len(paired))) if len(paired) >= _MIN_CLASSES_FOR_VALIDATION else ()
     return ClassSplit(tuple(name for name in rest if name not in validation), validation, tuple(sorted(test)))
+
+
+def absolute_rule(test_classes: str) -> str:
+    """The same rule for :func:`split_classes` in whatever folder the process is: a file of class names by its whole path."""
+    is_word = test_classes in ("none", "half") or test_classes.startswith("last:") or _as_share(test_classes) is not None
+    return test_classes if is_word else str(Path(test_classes).resolve())
 
 
 def _test_classes(names: Sequence[str], rule: str) -> set[str]:

@@ -22,7 +22,7 @@ from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
 from hdml.synthesis import pull_negatives
 from indexing.catalogue import Catalogue
-from indexing.encoder import METADATA_KEY, Encoder, EncoderMetadata, open_session, write_metadata
+from indexing.encoder import METADATA_KEY, EncoderMetadata, open_session, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import update_index
 from indexing.preprocess import Preprocessing
@@ -74,7 +74,7 @@ def export_encoder(
         photos: files to compare on; at most ``PARITY_PHOTOS`` of them are, evenly spaced.
 
     Raises:
-        HdmlError: some embedding differs by more than ``PARITY_TOLERANCE``; no file is left under ``path``.
+        HdmlError: some embedding differs by more than ``PARITY_TOLERANCE``; what was at ``path`` before stays.
     """
     network.eval().cpu()
     preprocessing = evaluation_preprocessing(image_size)
@@ -82,7 +82,7 @@ def export_encoder(
         dimension=network.dimension,
         preprocessing=preprocessing,
         normalisation="l2",
-        fingerprint=_fingerprint(network, preprocessing),
+        fingerprint=fingerprint_of(network, preprocessing),
         backbone=backbone,
         training_data=training_data,
         version=hdml.__version__,
@@ -98,7 +98,7 @@ def export_encoder(
     )
     write_metadata(unchecked, metadata)
     card = check_parity(network, unchecked, preprocessing, photos)
-    worst = max(card.max_difference, card.norm_difference)
+    worst = float(np.max([card.max_difference, card.norm_difference]))  # NaN if any is, unlike max()
     if not worst <= PARITY_TOLERANCE:
         raise HdmlError(
             f"The exported encoder must give torch's embeddings within {PARITY_TOLERANCE:g}, but on {card.photos} photos it "
@@ -115,14 +115,14 @@ def export_synthesizer(
     *,
     share: float,
     loss: str,
-    encoder: Path,
+    fingerprint: str,
     embeddings: NDArray[np.float32],
 ) -> float:
     """Write synthesizer.onnx once it agrees with torch on tuples of real embeddings; returns the largest difference.
 
     Args:
         share: the model's own λ, kept in the metadata.
-        encoder: whose embeddings it works on.
+        fingerprint: of the encoder whose embeddings it works on.
         embeddings: [n ≥ 2, D] unnormalised, of real photos.
 
     Raises:
@@ -140,13 +140,13 @@ def export_synthesizer(
         outputs=["pulled", "synthetic"],
         batched=(True, True, True, False),
     )
-    _add_synthesizer_metadata(unchecked, share=share, loss=loss, encoder=Encoder(encoder, device="cpu").metadata)
+    _add_synthesizer_metadata(unchecked, share=share, loss=loss, fingerprint=fingerprint, dimension=head.linear.out_features)
     with torch.inference_mode():
         expected = network(*tuples, torch.tensor(share))
     names = ("anchors", "positives", "negatives")
     feed = {name: rows.numpy() for name, rows in zip(names, tuples, strict=True)}
     found = open_session(unchecked, device="cpu").run(None, {**feed, "lambda": np.array(share, np.float32)})
-    worst = max(_relative_difference(f, e.numpy()) for f, e in zip(found, expected, strict=True))
+    worst = float(np.max([_relative_difference(f, e.numpy()) for f, e in zip(found, expected, strict=True)]))
     if not worst <= PARITY_TOLERANCE:
         raise HdmlError(
             f"The exported synthesizer must give torch's synthetics within {PARITY_TOLERANCE:g} of their length, but differs "
@@ -210,7 +210,7 @@ def _relative_difference(found: NDArray[np.float32], expected: NDArray[np.float3
     return float((np.abs(found - expected) / np.maximum(lengths, np.finfo(np.float32).eps)).max())
 
 
-def _fingerprint(network: EncoderNetwork, preprocessing: Preprocessing) -> str:
+def fingerprint_of(network: EncoderNetwork, preprocessing: Preprocessing) -> str:
     """16 hexadecimal digits of everything that decides an embedding: weights, their names, and the preprocessing."""
     digest = hashlib.sha256(json.dumps(asdict(preprocessing), sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
@@ -248,14 +248,14 @@ def _to_onnx(
         )
 
 
-def _add_synthesizer_metadata(path: Path, *, share: float, loss: str, encoder: EncoderMetadata) -> None:
+def _add_synthesizer_metadata(path: Path, *, share: float, loss: str, fingerprint: str, dimension: int) -> None:
     import onnx
 
     model = onnx.load(path)
     facts: dict[str, Any] = {
         "format": 1,
-        "dimension": encoder.dimension,
-        "fingerprint": encoder.fingerprint,
+        "dimension": dimension,
+        "fingerprint": fingerprint,
         "lambda": share,
         "method": "hdml",
         "loss": loss,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 import hdml
 from hdml.checkpoint import load_tensors, restore_modules
@@ -21,18 +21,21 @@ from hdml.data import (
     ClassSplit,
     LabelledPhotos,
     TrainingPhotos,
+    absolute_rule,
     evaluation_preprocessing,
     read_labelled_folder,
     split_classes,
 )
 from hdml.embed import embed_photos
-from hdml.export import export_encoder, export_synthesizer
+from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
 from hdml.measure import evaluate_network, measured_photos
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record
 from hdml.train import TrainConfig, TrainProgress, train
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
+from indexing.gallery import walk_gallery
+from indexing.preprocess import DECODE_ERRORS
 
 SCRATCH_LR = 1e-3
 FINE_TUNE_LR = 1e-4
@@ -80,7 +83,7 @@ def plan_run(
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos, between 200 and 3,000 steps.
-        lr: of the backbone; None takes 1e-3 from random weights and 1e-4 from trained ones.
+        lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 1e-4 from trained ones.
         settings: other fields of :class:`hdml.train.TrainConfig`.
 
     Raises:
@@ -91,6 +94,9 @@ def plan_run(
     if weights == "auto":
         weights = _best_weights(backbone, size, watcher)
     load_backbone(backbone, weights, image_size=size)
+    # A run is resumed and measured from other folders than the one it was planned in.
+    weights = weights if weights in ("none", "imagenet") else str(Path(weights).resolve())
+    test_classes = absolute_rule(test_classes)
     epoch = len(photos.paths) // (2 * classes_per_batch)
     config = TrainConfig(
         backbone=backbone,
@@ -100,7 +106,7 @@ def plan_run(
         loss=loss,
         test_classes=test_classes,
         steps=steps or int(np.clip(_EPOCHS * epoch, *_STEPS)),
-        backbone_lr=lr or (SCRATCH_LR if weights == "none" else FINE_TUNE_LR),
+        backbone_lr=lr if lr is not None else (SCRATCH_LR if weights == "none" else FINE_TUNE_LR),
         classes_per_batch=classes_per_batch,
         **settings,
     )
@@ -127,7 +133,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     record = read_record(run)
     config = TrainConfig(**record["config"])
     photos, decoded = _read_photos(record, config, watcher)
-    split = split_classes(photos, config.test_classes)
+    split = ClassSplit(**record["classes"]) if "classes" in record else split_classes(photos, config.test_classes)
     measured_on, measured = measured_photos(photos, split)
     _say_split(photos, split, measured_on, watcher)
     torch.manual_seed(config.seed)
@@ -179,14 +185,16 @@ def export_untrained(run: Path, *, backbone: str, weights: str, image_size: int,
     return record
 
 
-def export_again(run: Path, photos: Sequence[Path]) -> dict[str, Any]:
-    """Export a trained run's encoder and synthesizer anew from its chosen model."""
+def export_again(run: Path) -> dict[str, Any]:
+    """Export a trained run's encoder and synthesizer anew from its chosen model, checked on photos of its own folder."""
     record = read_record(run)
     if record["status"] != "finished":
         raise HdmlError(f"{run.name} has not finished training; go on with: hdml train --resume --run {run.name}")
     if record["method"] == "untrained":
         raise HdmlError(f"{run.name} is an untrained backbone, exported already; its encoder is {run / ENCODER}.")
-    model, generator, _ = load_trained(run, TrainConfig(**record["config"]))
+    config = TrainConfig(**record["config"])
+    photos = _readable_sample(read_labelled_folder(Path(record["data"]["root"])), config.image_size)
+    model, generator, _ = load_trained(run, config)
     record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, photos)
     write_record(run, record)
     return record
@@ -208,29 +216,38 @@ def load_trained(run: Path, config: TrainConfig) -> tuple[EmbeddingModel, Featur
 def _export(
     run: Path, encoder: EncoderNetwork, generator: FeatureGenerator | None, record: dict[str, Any], photos: Sequence[Path]
 ) -> dict[str, Any]:
+    """The encoder comes last: a run that has one can be indexed with, and its index takes the synthesizer along."""
     config = TrainConfig(**record["config"])
-    classes = len(record["classes"]["train"])
-    card = export_encoder(
-        encoder,
-        run / ENCODER,
-        image_size=config.image_size,
-        backbone=config.backbone,
-        training_data=f"{record['data']['name']}: {classes} classes",
-        photos=photos,
-    )
-    exported: dict[str, Any] = {"parity": asdict(card)}
+    exported: dict[str, Any] = {}
     if generator is not None and encoder.head is not None:
-        sample = embed_photos(encoder, photos[:32], evaluation_preprocessing(config.image_size), torch.device("cpu"))
+        preprocessing = evaluation_preprocessing(config.image_size)
+        sample = embed_photos(encoder, photos[:32], preprocessing, torch.device("cpu"))
         exported["synthesizer_difference"] = export_synthesizer(
             generator,
             encoder.head,
             run / SYNTHESIZER,
             share=record["lambda"],
             loss=config.loss,
-            encoder=run / ENCODER,
+            fingerprint=fingerprint_of(encoder, preprocessing),
             embeddings=sample.embeddings * sample.norms[:, None],
         )
-    return exported
+    card = export_encoder(
+        encoder,
+        run / ENCODER,
+        image_size=config.image_size,
+        backbone=config.backbone,
+        training_data=f"{record['data']['name']}: {len(record['classes']['train'])} classes",
+        photos=photos,
+    )
+    return {"parity": asdict(card), **exported}
+
+
+def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
+    """Photos from all over the folder to compare an export on, without those that training could not read either."""
+    sample = photos.paths[:: max(1, len(photos.paths) // PARITY_PHOTOS)]
+    failures = TrainingPhotos(photos.root, image_size).read(sample, keep=(), on_read=lambda: None)
+    failed = {failure.path for failure in failures}
+    return [photos.root / path for path in sample if path not in failed]
 
 
 def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[LabelledPhotos, TrainingPhotos]:
@@ -250,6 +267,9 @@ def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) 
         done += 1
         watcher.read(done, len(photos.paths))
 
+    for found in walk_gallery(photos.root):
+        if found.reason is not None:  # known from the name alone, so that it is not among the photos
+            watcher.say(f"Left out: {found.path}: {found.reason}")
     failures = decoded.read(photos.paths, keep=set(photos.of_classes(learned).paths), on_read=on_read)
     for failure in failures:
         watcher.say(f"Left out: {failure.path}: {failure.reason}")
@@ -292,7 +312,7 @@ def _shorter_side(file: Path) -> int | None:
     try:
         with Image.open(file) as image:
             return min(image.size)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombWarning):
+    except DECODE_ERRORS:
         return None
 
 

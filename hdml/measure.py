@@ -63,9 +63,8 @@ def evaluate_encoder(
     if classes not in (None, "all"):
         measured_on, photos = f"classes {classes}", photos.of_classes(split_classes(photos, str(classes)).test)
     elif own and classes is None:
-        record = read_record(encoder.parent)
-        rule = record["config"]["test_classes"]
-        measured_on, photos = measured_photos(photos, split_classes(photos, rule))
+        # As recorded: a rule such as half would split anew once unreadable photos have cost the folder a class.
+        measured_on, photos = measured_photos(photos, ClassSplit(**read_record(encoder.parent)["classes"]))
     vectors: dict[Path, np.ndarray] = {}
     failed: set[Path] = set()
     for done, photo in enumerate(embed_files(encoder, photos.files, device=device), start=1):
