@@ -1,10 +1,16 @@
-"""Fixtures that every package's tests share: a small folder of photos, and a small encoder and synthesizer, all real files.
+"""Fixtures that every package's tests share: small folders of photos, a small encoder and synthesizer, and a trained workspace.
 
-None of them needs torch. The encoder sees average colours on a grid, so that it tells the photos' classes apart.
+All are real files. The small encoder needs no torch: it sees average colours on a grid, so that it tells the photos' classes
+apart. Only what a command trained holds a real network.
 """
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +40,12 @@ TINY = EncoderMetadata(
 )
 
 
+SHAPES_PER_CLASS = 6
+COLOURS = ("firebrick", "seagreen", "royalblue", "goldenrod")
+SHAPES = ("ellipse", "rectangle", "regular_polygon")
+UNSEEN = ("firebrick-ellipse", "goldenrod-ellipse", "royalblue-regular_polygon", "seagreen-rectangle")
+
+
 def draw_photo(colour: str, centre: float, rng: np.random.Generator) -> Image.Image:
     """A disc of that colour at that share of the width, a little different each time, on a pale background."""
     width, height = int(rng.integers(72, 97)), 72
@@ -55,6 +67,71 @@ def photos(tmp_path: Path) -> Path:
         for number in range(PHOTOS_PER_CLASS):
             draw_photo(colour, centre, rng).save(folder / name / f"{number}.jpg", quality=92)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve classes, a shape in a colour, of six JPEG photos of about 48 px each; tests leave them as they are."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    rng = np.random.default_rng(5)
+    for colour in COLOURS:
+        for shape in SHAPES:
+            place = folder / f"{colour}-{shape}"
+            place.mkdir(parents=True)
+            for number in range(SHAPES_PER_CLASS):
+                draw_shape(colour, shape, rng).save(place / f"{number}.jpg", quality=92)
+    return folder
+
+
+def draw_shape(colour: str, shape: str, rng: np.random.Generator) -> Image.Image:
+    image = Image.new("RGB", (int(rng.integers(44, 60)), 48), tuple(int(value) for value in rng.integers(150, 240, 3)))
+    x, y, radius = (int(value) for value in (rng.integers(18, 28), rng.integers(18, 28), rng.integers(9, 15)))
+    draw = ImageDraw.Draw(image)
+    if shape == "regular_polygon":
+        draw.regular_polygon((x, y, radius), 3, fill=colour)
+    else:
+        getattr(draw, shape)((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return image
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A workspace in which the real commands trained on the shapes, without UNSEEN, and indexed them all.
+
+    Attributes:
+        workspace: its folder, which tests leave as it is.
+        photos: the shapes.
+        train, index: the answers of ``hdml train --json`` and ``hdml index --json``.
+        told: what training told the person meanwhile.
+    """
+
+    workspace: Path
+    photos: Path
+    train: dict[str, Any]
+    index: dict[str, Any]
+    told: str
+
+
+def run_hdml(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run the installed command as a user does, in a process of its own and with one torch thread, as fast as two on images so
+    small."""
+    command = [str(Path(sys.executable).with_name("hdml")), *map(str, arguments)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    workspace, unseen = folder / "workspace", folder / "unseen.txt"
+    unseen.write_text("\n".join(UNSEEN))
+    size = ("--weights", "none", "--image-size", 32, "--steps", 30, "--classes-per-batch", 6, "--dimension", 16)
+    train = run_hdml("train", shapes, "--test-classes", unseen, *size, "--run", "shapes", "--workspace", workspace, "--json")
+    assert train.returncode == 0, train.stderr
+    index = run_hdml("index", shapes, "--workspace", workspace, "--json")
+    assert index.returncode == 0, index.stderr
+    last_lines = [json.loads(done.stdout.splitlines()[-1]) for done in (train, index)]
+    return Trained(workspace, shapes, last_lines[0], last_lines[1], train.stderr)
 
 
 @pytest.fixture(scope="session")
