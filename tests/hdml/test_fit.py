@@ -1,0 +1,455 @@
+"""A run from its plan to its end: what is decided, what is recorded and of which photos, and what an interruption costs."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import hdml
+from hdml import fit
+from hdml.checkpoint import load_tensors
+from hdml.data import read_labelled_folder, split_classes
+from hdml.export import PARITY_PHOTOS
+from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
+from hdml.measure import evaluate_encoder
+from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, status_of
+from hdml.train import TrainConfig, TrainProgress
+from hdml.weights import WeightsUnavailable
+from indexing.encoder import read_metadata
+from indexing.errors import HdmlError
+from tests.conftest import SHAPES_PER_CLASS, UNSEEN
+
+CPU = torch.device("cpu")
+TINY: dict[str, Any] = {
+    "weights": "none",
+    "image_size": 32,
+    "steps": 6,
+    "classes_per_batch": 4,
+    "dimension": 16,
+    "evaluations": 3,
+    "test_classes": "last:3",
+}
+FINISH_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from hdml.fit import finish_run
+
+class Watcher:
+    def say(self, sentence): pass
+    def read(self, done, total): pass
+    def step(self, progress):
+        if progress.step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+finish_run(Path(sys.argv[1]), device=torch.device("cpu"), watcher=Watcher())
+"""
+
+
+class Notes:
+    """A watcher that remembers what it was told, and may interrupt at a step."""
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.sentences: list[str] = []
+        self.reads: list[tuple[int, int]] = []
+        self.steps: list[TrainProgress] = []
+        self._interrupt_at = interrupt_at
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def read(self, done: int, total: int) -> None:
+        self.reads.append((done, total))
+
+    def step(self, progress: TrainProgress) -> None:
+        self.steps.append(progress)
+        if progress.step == self._interrupt_at:
+            raise KeyboardInterrupt
+
+
+def finish(run: Path, watcher: Notes | None = None) -> dict[str, Any]:
+    return finish_run(run, device=CPU, watcher=watcher or Notes())
+
+
+@pytest.fixture
+def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting takes most of the time of a run so small; most tests look at something else."""
+    monkeypatch.setattr(fit, "_export", lambda *arguments: {})
+
+
+@pytest.fixture
+def folder(shapes: Path, tmp_path: Path) -> Path:
+    """The shapes in a folder of the test's own."""
+    return Path(shutil.copytree(shapes, tmp_path / "shapes"))
+
+
+class Finished:
+    """An uninterrupted run with everything in it, and what its watcher was told."""
+
+    def __init__(self, run: Path, record: dict[str, Any], notes: Notes) -> None:
+        self.run, self.record, self.notes = run, record, notes
+
+
+@pytest.fixture(scope="module")
+def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    run, notes = tmp_path_factory.mktemp("runs") / "whole", Notes()
+    plan_run(shapes, run, watcher=notes, **TINY)
+    return Finished(run, finish(run, notes), notes)
+
+
+def test_run_leaves_its_files_and_no_others(finished: Finished) -> None:
+    names = sorted(path.name for path in finished.run.iterdir())
+    assert names == ["encoder.onnx", "log.jsonl", "model.safetensors", "run.json", "synthesizer.onnx"]
+
+
+def test_record_says_everything_that_was_decided_and_found(finished: Finished, shapes: Path) -> None:
+    record = json.loads((finished.run / "run.json").read_text())
+    assert record == json.loads(json.dumps(finished.record))
+    split = split_classes(read_labelled_folder(shapes), "last:3")
+    assert record["classes"] == {name: list(classes) for name, classes in asdict(split).items()}
+    assert (record["status"], record["version"], record["measured_on"]) == ("finished", hdml.__version__, "test")
+    assert (record["method"], record["loss"]) == ("hdml", "npair")
+    assert (record["data"]["name"], record["data"]["root"]) == ("shapes", str(shapes))
+    assert TrainConfig(**record["config"]) == TrainConfig(
+        backbone="resnet18", method="hdml", loss="npair", backbone_lr=1e-3, **TINY
+    )
+    assert record["started"] <= record["finished"]
+    for evaluation in (record["before"], record["after"]):
+        assert (evaluation["queries"], evaluation["classes"]) == (3 * SHAPES_PER_CLASS, 3)
+        assert all(0 <= value <= 1 for value in [evaluation["map_at_r"], evaluation["nmi"], *evaluation["recall_at_k"].values()])
+    assert record["parity"]["photos"] == 3 * SHAPES_PER_CLASS
+    assert record["parity"]["max_difference"] <= 1e-4
+    assert record["synthesizer_difference"] <= 1e-4
+    assert 0 < record["lambda"] < 1
+
+
+def test_chosen_step_is_the_best_of_validation_alone(finished: Finished) -> None:
+    validated = {row["step"] + 1: row["validation"]["map_at_r"] for row in read_log(finished.run) if row["validation"]}
+    assert list(validated) == [2, 4, 6]
+    assert finished.record["chosen_step"] == max(validated, key=lambda step: validated[step])
+
+
+def test_exported_files_know_their_run(finished: Finished) -> None:
+    metadata = read_metadata(finished.run / ENCODER)
+    assert metadata.training_data == f"shapes: {len(finished.record['classes']['train'])} classes"
+    assert (metadata.backbone, metadata.dimension, metadata.preprocessing.crop) == ("resnet18", 16, 32)
+    _, _, state = load_trained(finished.run, TrainConfig(**finished.record["config"]))
+    assert state["pulling_share"] == finished.record["lambda"]
+
+
+def test_before_is_of_the_backbones_own_features_and_no_random_head(finished: Finished, shapes: Path, tmp_path: Path) -> None:
+    """The same backbone exported untrained, measured by the other path: through ONNX."""
+    torch.manual_seed(0)
+    untrained = tmp_path / "untrained"
+    export_untrained(untrained, backbone="resnet18", weights="none", image_size=32, photos=sorted(shapes.glob("*/0.jpg")))
+    assert read_metadata(untrained / ENCODER).dimension == 512
+    measured = evaluate_encoder(untrained / ENCODER, shapes, "last:3", device="cpu", on_progress=lambda done, total: None)
+    assert measured.evaluation.to_json()["map_at_r"] == pytest.approx(finished.record["before"]["map_at_r"], abs=1e-3)
+    assert status_of(untrained) == "finished"
+
+
+def test_watcher_is_told_of_every_photo_step_and_part(finished: Finished) -> None:
+    notes, photos = finished.notes, 12 * SHAPES_PER_CLASS
+    assert notes.reads == [(done, photos) for done in range(1, photos + 1)]
+    assert [progress.step for progress in notes.steps] == list(range(1, 7))
+    assert notes.sentences == [
+        "Classes split: train 7 classes, 42 photos; validation 2 classes, 12 photos; test 3 classes, 18 photos. "
+        "Figures will be of: test."
+    ]
+
+
+def same_model(one: Path, other: Path) -> bool:
+    """Chosen model, generator and what lies beside them, bit for bit."""
+    (tensors, state), (others, other_state) = load_tensors(one / MODEL), load_tensors(other / MODEL)
+    return (
+        state == other_state
+        and tensors.keys() == others.keys()
+        and all(torch.equal(tensors[key], others[key]) for key in tensors)
+    )
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """The record without what may differ between two equal runs: its times, and rounding between two runtimes."""
+    record = read_record(run)
+    return {key: value for key, value in record.items() if key not in ("started", "finished", "parity", "synthesizer_difference")}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_run_ends_as_the_uninterrupted_one(finished: Finished, shapes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    plan_run(shapes, run, watcher=Notes(), **TINY)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", FINISH_AND_DIE, str(run), "5"]
+    killed = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert status_of(run) == "training"
+    assert load_tensors(run / CHECKPOINT)[1]["steps_done"] == 4
+    notes = Notes()
+    finish(run, notes)
+    assert [progress.step for progress in notes.steps] == [5, 6]
+    assert outcome(run) == outcome(finished.run)
+    assert same_model(run, finished.run)
+    assert (run / "log.jsonl").read_text() == (finished.run / "log.jsonl").read_text()
+    assert read_metadata(run / ENCODER) == read_metadata(finished.run / ENCODER)
+    assert not (run / CHECKPOINT).exists()
+
+
+def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    """Finish a run whose ``fit.<function>`` is interrupted."""
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, function, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finish(run)
+
+
+def test_run_interrupted_at_every_stage_ends_as_the_uninterrupted_one(
+    finished: Finished, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "interrupted"
+    plan_run(shapes, run, watcher=Notes(), **TINY)
+    interrupted(run, monkeypatch, "evaluate_network")
+    assert "before" not in read_record(run)
+    for step in (1, 3, 6):  # before the first checkpoint, between two, and right after the last step
+        with pytest.raises(KeyboardInterrupt):
+            finish(run, Notes(interrupt_at=step))
+    interrupted(run, monkeypatch, "export_synthesizer")
+    interrupted(run, monkeypatch, "export_encoder")
+    assert (run / SYNTHESIZER).exists(), "a run with an encoder can be indexed with, so the synthesizer must be there before"
+    assert not (run / ENCODER).exists()
+    torch.manual_seed(99)
+    finish(run)
+    assert outcome(run) == outcome(finished.run)
+    assert same_model(run, finished.run)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_unreadable_photos_are_listed_with_their_reasons_and_stop_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "firebrick-ellipse" / "0.jpg").write_text("a note")
+    (folder / "firebrick-ellipse" / "1.jpg").write_bytes(b"")
+    whole = (folder / "royalblue-ellipse" / "2.jpg").read_bytes()
+    (folder / "royalblue-ellipse" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "seagreen-ellipse" / "3.jpg").write_bytes(png_of(30_000, 30_000))
+    (folder / "seagreen-ellipse" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    notes = Notes()
+    plan_run(folder, tmp_path / "run", watcher=notes, **{**TINY, "steps": 2})
+    record = finish(tmp_path / "run", notes)
+    left_out = dict(sentence.removeprefix("Left out: ").split(": ", 1) for sentence in notes.sentences if "Left out" in sentence)
+    assert left_out.keys() == {
+        "firebrick-ellipse/0.jpg",
+        "firebrick-ellipse/1.jpg",
+        "royalblue-ellipse/2.jpg",
+        "seagreen-ellipse/3.jpg",
+        "seagreen-ellipse/gone.jpg",
+    }
+    assert "not in an image format" in left_out["firebrick-ellipse/0.jpg"]
+    assert "empty" in left_out["firebrick-ellipse/1.jpg"]
+    assert "damaged" in left_out["royalblue-ellipse/2.jpg"]
+    assert "more than the 200 megapixels allowed" in left_out["seagreen-ellipse/3.jpg"]
+    assert "No such file" in left_out["seagreen-ellipse/gone.jpg"]
+    assert (record["status"], record["after"]["queries"]) == ("finished", 3 * SHAPES_PER_CLASS - 1)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """The beginning of a PNG of that size, small as a file: who reads it must refuse it by its header."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.usefixtures("without_export")
+def test_class_with_a_single_photo_is_told_and_teaches_nothing(folder: Path, tmp_path: Path) -> None:
+    for number in range(1, SHAPES_PER_CLASS):
+        (folder / "firebrick-rectangle" / f"{number}.jpg").unlink()
+    notes = Notes()
+    plan_run(folder, tmp_path / "run", watcher=notes, **{**TINY, "steps": 2, "classes_per_batch": 32})
+    record = finish(tmp_path / "run", notes)
+    assert "1 classes with a single photo cannot form pairs and teach nothing: firebrick-rectangle." in notes.sentences
+    assert "firebrick-rectangle" not in record["classes"]["validation"]
+    assert record["status"] == "finished"
+
+
+@pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize(
+    ("test_classes", "kept", "measured_on", "part"),
+    [
+        ("half", 12, "test", "test"),
+        ("none", 12, "validation, selected on", "validation"),
+        ("none", 3, "training photos, learned from", "train"),
+    ],
+)
+def test_figures_are_named_after_the_photos_that_they_are_of(
+    folder: Path, tmp_path: Path, test_classes: str, kept: int, measured_on: str, part: str
+) -> None:
+    for place in sorted(folder.iterdir())[kept:]:
+        shutil.rmtree(place)
+    notes = Notes()
+    plan_run(folder, tmp_path / "run", watcher=notes, **{**TINY, "steps": 2, "test_classes": test_classes})
+    record = finish(tmp_path / "run", notes)
+    assert record["measured_on"] == measured_on
+    assert any(sentence.endswith(f"Figures will be of: {measured_on}.") for sentence in notes.sentences)
+    assert record["after"]["classes"] == len(record["classes"][part]) > 0
+    too_few = "Too few classes to hold any out for validation: the last step's model is taken."
+    assert (too_few in notes.sentences) == (not record["classes"]["validation"])
+    if kept == 3:
+        assert record["chosen_step"] == 2
+
+
+@pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize("change", ["added", "removed", "other size"])
+def test_run_does_not_go_on_with_other_photos(folder: Path, tmp_path: Path, change: str) -> None:
+    run, photo = tmp_path / "run", folder / "seagreen-ellipse" / "0.jpg"
+    plan_run(folder, run, watcher=Notes(), **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, Notes(interrupt_at=4))
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+    saved = photo.read_bytes()
+    match change:
+        case "added":
+            shutil.copy(photo, photo.with_name("new.jpg"))
+        case "removed":
+            photo.unlink()
+        case "other size":
+            photo.write_bytes(saved + b"\0")
+    with pytest.raises(
+        HdmlError, match=rf"those in .*shapes have changed since {read_record(run)['started'][:10]}.*start a new run"
+    ):
+        finish(run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
+    photo.with_name("new.jpg").unlink(missing_ok=True)
+    photo.write_bytes(saved)
+    assert finish(run)["status"] == "finished"
+
+
+@pytest.mark.usefixtures("without_export")
+def test_run_resumed_elsewhere_finds_its_files_and_keeps_its_classes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are given relative to where training began; the list of test classes may have changed since."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    away.mkdir()
+    home.mkdir()
+    torch.manual_seed(3)
+    torch.save(fit.build_backbone("resnet18", image_size=32).network.state_dict(), home / "start.pth")
+    (home / "unseen.txt").write_text("\n".join(UNSEEN))
+    monkeypatch.chdir(home)
+    settings = {**TINY, "weights": "start.pth", "test_classes": "unseen.txt"}
+    plan_run(Path("../shapes"), Path("run"), watcher=Notes(), **settings)
+    monkeypatch.chdir(away)
+    with pytest.raises(KeyboardInterrupt):
+        finish(home / "run", Notes(interrupt_at=2))
+    (home / "unseen.txt").write_text("goldenrod-rectangle")
+    record = finish(home / "run")
+    assert record["classes"]["test"] == list(UNSEEN)
+    assert record["after"]["classes"] == len(UNSEEN)
+    assert record["config"]["backbone_lr"] == fit.FINE_TUNE_LR
+
+
+def test_measuring_takes_the_classes_of_the_run_although_unreadable_photos_cost_it_one(folder: Path, tmp_path: Path) -> None:
+    """Half of twelve classes are six; without the photos of one it is another half, which must not come into the figures."""
+    for photo in (folder / "seagreen-rectangle").iterdir():
+        photo.write_text("a note")
+    run = tmp_path / "run"
+    plan_run(folder, run, watcher=Notes(), **{**TINY, "steps": 2, "test_classes": "half", "method": "plain"})
+    record = finish(run)
+    assert not (run / SYNTHESIZER).exists(), "a plain run has no generator"
+    assert "synthesizer_difference" not in record
+    assert len(record["classes"]["test"]) == 6
+    assert "goldenrod-regular_polygon" in record["classes"]["test"]
+    measured = evaluate_encoder(run / ENCODER, None, None, device="cpu", on_progress=lambda done, total: None)
+    assert measured.measured_on == "test"
+    assert measured.photos == 6 * SHAPES_PER_CLASS
+    assert measured.evaluation.map_at_r == pytest.approx(record["after"]["map_at_r"], abs=0.03)
+    again = export_again(run)
+    assert again["parity"]["photos"] == PARITY_PHOTOS < 11 * SHAPES_PER_CLASS
+    assert {key: again[key] for key in ("after", "finished", "classes")} == {
+        key: record[key] for key in ("after", "finished", "classes")
+    }
+
+
+def test_only_finished_trained_runs_are_exported_again(shapes: Path, tmp_path: Path) -> None:
+    plan_run(shapes, tmp_path / "begun", watcher=Notes(), **TINY)
+    with pytest.raises(HdmlError, match="begun has not finished training; go on with: hdml train --resume --run begun"):
+        export_again(tmp_path / "begun")
+    fit.write_record(tmp_path / "untrained", {"status": "finished", "method": "untrained"})
+    with pytest.raises(HdmlError, match=r"untrained is an untrained backbone, exported already.*untrained/encoder\.onnx"):
+        export_again(tmp_path / "untrained")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"test_classes": "last:11"}, "at least 2 classes with 2 photos or more besides the test classes"),
+        ({"backbone": "resnet999"}, "there is no 'resnet999'"),
+        ({"weights": "absent.pth"}, r"there is no file absent\.pth"),
+    ],
+)
+def test_plan_that_cannot_be_carried_out_writes_nothing(
+    shapes: Path, tmp_path: Path, settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(HdmlError, match=sentence):
+        plan_run(shapes, tmp_path / "run", watcher=Notes(), **{**TINY, **settings})
+    assert list(tmp_path.iterdir()) == []
+
+
+def planned(folder: Path, run: Path, **settings: Any) -> dict[str, Any]:
+    open_settings = {key: value for key, value in TINY.items() if key not in ("image_size", "steps")}
+    plan_run(folder, run, watcher=Notes(), **{**open_settings, **settings})
+    return dict(read_record(run)["config"])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(48, 64), (100, 96), (128, 128), (300, 224)])
+def test_image_size_follows_the_photos_shorter_side(tmp_path: Path, side: int, expected: int) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (side + 50, side)).save(tmp_path / "photos" / name / f"{number}.jpg")
+    assert planned(tmp_path / "photos", tmp_path / "run", test_classes="none")["image_size"] == expected
+
+
+@pytest.mark.parametrize(("classes_per_batch", "expected"), [(1, 30 * 36), (4, 30 * 9), (32, 200)])
+def test_steps_are_thirty_passes_over_the_photos_within_bounds(
+    shapes: Path, tmp_path: Path, classes_per_batch: int, expected: int
+) -> None:
+    """72 photos: a batch of 4 classes is 8 photos, so 9 batches are a pass."""
+    assert planned(shapes, tmp_path / "run", classes_per_batch=classes_per_batch)["steps"] == expected
+
+
+@pytest.mark.parametrize(("lr", "expected"), [(None, fit.SCRATCH_LR), (0.0, 0.0), (0.02, 0.02)])
+def test_learning_rate_is_the_one_given_or_fits_the_weights(
+    shapes: Path, tmp_path: Path, lr: float | None, expected: float
+) -> None:
+    assert planned(shapes, tmp_path / "run", lr=lr)["backbone_lr"] == expected
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_imagenet_weights_are_taken_where_they_can_be_had_and_else_it_is_said(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    def load(name: str, weights: str, *, image_size: int) -> None:
+        if offline and weights == "imagenet":
+            raise WeightsUnavailable("Fetch that file.")
+
+    monkeypatch.setattr(fit, "load_backbone", load)
+    notes = Notes()
+    plan_run(shapes, tmp_path / "run", watcher=notes, **{**TINY, "weights": "auto"})
+    assert read_record(tmp_path / "run")["config"]["weights"] == ("none" if offline else "imagenet")
+    told = ["Training starts from random weights, which needs more photos and steps. Fetch that file."]
+    assert notes.sentences == (told if offline else [])
