@@ -3,6 +3,8 @@
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -286,3 +288,14 @@ def test_damaged_files_raise_nothing_but_unreadable_image() -> None:
 def test_preprocessing_refuses_what_cannot_be(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocessing(**{"resize": 36, "crop": 32, "mean": PLAIN.mean, "std": PLAIN.std, **fields})
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_reading_a_photo_loads_the_plugin_of_its_format_alone(tmp_path: Path, extension: str) -> None:
+    photo = tmp_path / f"photo.{extension}"
+    scene().save(photo)
+    program = "import sys; from indexing.preprocess import open_rgb; open_rgb(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", program, str(photo)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60, check=True)
+    plugins = {name for name in run.stdout.split() if name.startswith("PIL.") and name.endswith("ImagePlugin")}
+    assert plugins == {"PIL.JpegImagePlugin"} | ({"PIL.PngImagePlugin"} if extension == "png" else set())
