@@ -1,5 +1,6 @@
 """``hdml index`` and ``hdml search``."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
-from indexing.errors import HdmlError
+from indexing.errors import HdmlError, UnreadableImage
 
 if TYPE_CHECKING:
     from cli.display import Display
     from indexing.indexer import IndexReport
+    from indexing.workspace import Workspace
 
 _LISTED_FAILURES = 20
 
@@ -78,8 +80,18 @@ def update_gallery(
         f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
     )
+    if (newer := newer_run(place, index_dir)) is not None:
+        display.say(newer)
     display.say("Next: hdml search PHOTO, or hdml serve")
     return report
+
+
+def newer_run(place: "Workspace", index_dir: Path) -> str | None:
+    """What to say when a run has finished since the one that an index is bound to; None when none has."""
+    newer = place.newer_run(index_dir)
+    if newer is None:
+        return None
+    return f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew."
 
 
 def search(
@@ -109,20 +121,22 @@ def search(
     if item is not None:
         shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score)
     else:
-        shown = str(query)
-        source = sys.stdin.buffer.read() if query == "-" else Path(shown)
-        results = opened.search_photo(source, k=k, min_score=min_score)
+        # A name that is not valid UTF-8 is shown with escapes: JSON and terminals hold text only.
+        shown = os.fsencode(str(query)).decode("utf-8", "backslashreplace")
+        source = sys.stdin.buffer.read() if query == "-" else Path(str(query))
+        try:
+            results = opened.search_photo(source, k=k, min_score=min_score)
+        except UnreadableImage as error:
+            raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
     elapsed_ms = 1000 * (time.perf_counter() - started)
     if json_output:
         import json
 
         sys.stdout.write(json.dumps(answer(shown, opened, results, elapsed_ms), ensure_ascii=False) + "\n")
-        return
-    for result in results:
-        typer.echo(f"{result.score:.4f}  {result.label or '-'}  {result.path}")
+    else:
+        for result in results:
+            typer.echo(f"{result.score:.4f}  {result.label or '-'}  {result.path}")
     used = f"index {opened.name}, model {opened.model}"
     typer.echo(f"{len(results)} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
-    if (newer := place.newer_run(opened.path)) is not None:
-        typer.echo(
-            f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew.", err=True
-        )
+    if (newer := newer_run(place, opened.path)) is not None:
+        typer.echo(newer, err=True)

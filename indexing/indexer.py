@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.device import onnx_providers
 from indexing.encoder import ENCODER, Encoder, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
@@ -89,7 +90,7 @@ def update_index(
     """
     gallery = check_gallery(gallery)
     photos = _at_least_one(walk_gallery(gallery), gallery)
-    with _open_or_create(index_dir, gallery, encoder_path) as catalogue:
+    with _open_or_create(index_dir, gallery, encoder_path, device) as catalogue:
         comparison = catalogue.compare(photos)
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
@@ -122,7 +123,7 @@ def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoF
     return chain([first], photos)
 
 
-def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catalogue:
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, device: str) -> Catalogue:
     if (index_dir / CATALOGUE).exists():
         catalogue = Catalogue(index_dir)
         try:
@@ -132,6 +133,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catal
             raise
         return catalogue
     metadata = read_metadata(encoder_path)
+    onnx_providers(device)  # a device that is not there is told before an index without photos is made
     try:
         index_dir.mkdir(parents=True, exist_ok=True)
         remove_caches(index_dir)

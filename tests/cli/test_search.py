@@ -1,0 +1,175 @@
+"""``hdml search``: its JSON, its ways to ask, and what is said when something is not as it must be."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.conftest import TINY
+
+SEARCH_AND_LIST_MODULES = """
+import json, sys
+from cli.main import app
+
+sys.argv = ["hdml", *sys.argv[1:]]
+app(standalone_mode=False)
+print(json.dumps(sorted(sys.modules)))
+"""
+HEAVY = {"torch", "torchvision", "pytorch_metric_learning", "gradio", "matplotlib", "fastapi", "plotly", "onnx", "rich", "hdml"}
+
+
+@pytest.fixture
+def query(hdml: Command, photos: Path, tiny_run: Path) -> Path:
+    """A photo of the index ``photos``, which is the only one."""
+    assert hdml("index", photos).code == 0
+    return photos / "red-right" / "2.jpg"
+
+
+def ids(answer: dict[str, Any]) -> list[int]:
+    return [result["id"] for result in answer["results"]]
+
+
+def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
+    done = hdml("search", query, "--json")
+    assert len(done.stdout.splitlines()) == 1
+    answer = done.json
+    assert answer.keys() == {"query", "index", "model", "elapsed_ms", "results"}
+    assert (answer["query"], answer["index"], answer["model"]) == (str(query), "photos", TINY.fingerprint)
+    assert answer["elapsed_ms"] > 0
+    assert len(answer["results"]) == 10
+    assert all(result.keys() == {"id", "path", "label", "score"} for result in answer["results"])
+    scores = [result["score"] for result in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+    first = answer["results"][0]
+    assert (first["path"], first["label"]) == ("red-right/2.jpg", "red-right")
+    assert first["score"] == pytest.approx(1, abs=1e-5)
+    assert all(-1 <= score <= 1 + 1e-5 for score in scores)
+    assert [result["label"] for result in answer["results"][:5]] == ["red-right"] * 5
+
+
+def test_person_gets_score_label_and_path_and_is_told_what_answered(hdml: Command, query: Path) -> None:
+    expected = hdml("search", query, "-k", 3, "--json").json["results"]
+    done = hdml("search", query, "-k", 3)
+    assert done.stdout.splitlines() == [f"{r['score']:.4f}  {r['label']}  {r['path']}" for r in expected]
+    assert done.stderr.startswith(f"3 of 20 photos in index photos, model {TINY.fingerprint}, ")
+
+
+def test_photo_without_a_label_has_none(hdml: Command, query: Path, photos: Path) -> None:
+    shutil.copy(query, photos / "flat.jpg")
+    hdml("index", photos)
+    by_path = {result["path"]: result["label"] for result in hdml("search", query, "--json").json["results"]}
+    assert by_path["flat.jpg"] is None
+    assert "  -  flat.jpg" in hdml("search", query).stdout
+
+
+def test_standard_input_finds_what_the_file_finds(hdml: Command, query: Path) -> None:
+    answer = hdml("search", "-", "--json", stdin=query.read_bytes()).json
+    assert answer["query"] == "-"
+    assert answer["results"] == hdml("search", query, "--json").json["results"]
+
+
+def test_item_finds_what_its_photo_finds_but_itself(hdml: Command, query: Path) -> None:
+    first, *others = ids(hdml("search", query, "-k", 8, "--json").json)
+    answer = hdml("search", "--id", first, "-k", 7, "--json").json
+    assert answer["query"] == f"id {first}"
+    assert ids(answer) == others
+
+
+def test_minimum_score_leaves_out_the_rest(hdml: Command, query: Path) -> None:
+    everything = hdml("search", query, "-k", 20, "--json").json["results"]
+    least = everything[6]["score"]
+    assert hdml("search", query, "-k", 20, "--min-score", least, "--json").json["results"] == everything[:7]
+    none = hdml("search", query, "--min-score", 1.5, "--json")
+    assert (none.code, none.json["results"]) == (0, [])
+    others = hdml("search", "--id", everything[0]["id"], "-k", 20, "--min-score", least, "--json").json
+    assert ids(others) == [result["id"] for result in everything[1:7]]
+
+
+def test_index_updated_last_is_searched_unless_another_is_named(hdml: Command, query: Path, photos: Path) -> None:
+    hdml("index", photos / "green-left")
+    assert hdml("search", query, "--json").json["index"] == "green-left"
+    assert hdml("search", query, "--index", "photos", "--json").json["index"] == "photos"
+    hdml("index", photos)
+    assert hdml("search", query, "--json").json["index"] == "photos"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_newer_run_is_mentioned_and_the_indexs_own_model_answers(
+    hdml: Command, query: Path, tmp_path: Path, options: list[str]
+) -> None:
+    assert "newer" not in hdml("search", query, *options).stderr
+    shutil.copytree(tmp_path / "workspace" / "runs" / "tiny", tmp_path / "workspace" / "runs" / "later")
+    run_json = tmp_path / "workspace" / "runs" / "later" / "run.json"
+    run_json.write_text(json.dumps({"finished": "2026-03-01T00:00:00+00:00"}))
+    done = hdml("search", query, *options)
+    assert "The run later is newer than this index's model" in done.stderr
+    assert f"model {TINY.fingerprint}" in done.stderr
+
+
+@pytest.mark.parametrize(("content", "reason"), [("a note", "format"), ("", "empty"), (None, "there is no such file")])
+def test_unreadable_query_is_a_sentence_that_names_it(
+    hdml: Command, query: Path, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    if content is not None:
+        bad.write_text(content)
+    for options in ([], ["--json"]):
+        sentence = hdml("search", bad, *options).sentence
+        assert sentence.startswith(f"{bad}: ")
+        assert reason in sentence
+
+
+def test_truncated_query_and_a_folder_are_sentences(hdml: Command, query: Path, tmp_path: Path) -> None:
+    whole = query.read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    assert "the image is damaged" in hdml("search", tmp_path / "half.jpg").sentence
+    assert hdml("search", query.parent).sentence == f"{query.parent}: it is a folder, not a photo"
+    assert hdml("search", "-", stdin=b"").sentence.startswith("standard input: the file is empty")
+
+
+def test_missing_index_and_unknown_item_are_sentences(hdml: Command, photos: Path, query: Path, tmp_path: Path) -> None:
+    assert hdml("search", "--id", 999).sentence.endswith("has none with id 999")
+    assert "has no index absent; it has photos" in hdml("search", query, "--index", "absent").sentence
+    elsewhere = hdml("search", query, workspace=tmp_path / "elsewhere").sentence
+    assert f"the workspace {tmp_path / 'elsewhere'} must hold an index" in elsewhere
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["q.jpg", "--id", "1"]])
+def test_search_takes_one_query(hdml: Command, arguments: list[str]) -> None:
+    assert "takes one query" in hdml("search", *arguments).sentence
+
+
+def test_cuda_asked_for_and_not_had_is_a_sentence(hdml: Command, query: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexing.device.cuda_device_count", lambda: 0)
+    monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
+    for arguments in ([query], ["--id", 1]):
+        assert '"cuda" was asked for' in hdml("search", *arguments, "--device", "cuda").sentence
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux file systems allow such names")
+def test_query_whose_name_is_not_utf8_is_answered_in_text(hdml: Command, query: Path, tmp_path: Path) -> None:
+    named = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    shutil.copy(os.fsencode(query), named)
+    command = [Path(sys.executable).with_name("hdml"), "search", named, "--json", "--workspace", tmp_path / "workspace"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    answer = json.loads(done.stdout.decode("utf-8"))
+    assert answer["query"] == str(tmp_path / r"caf\xe9.jpg")
+    assert answer["results"][0]["path"] == "red-right/2.jpg"
+
+
+def test_fresh_interpreter_answers_alike_and_imports_nothing_heavy(hdml: Command, query: Path, tmp_path: Path) -> None:
+    arguments = ["search", str(query), "--json", "--workspace", str(tmp_path / "workspace")]
+    command = [sys.executable, "-c", SEARCH_AND_LIST_MODULES, *arguments]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=120, check=True)
+    answer, modules = map(json.loads, done.stdout.splitlines())
+    assert answer["results"] == hdml("search", query, "--json").json["results"]
+    assert {"faiss", "onnxruntime", "indexing.search"} <= set(modules)
+    assert HEAVY & set(modules) == set()
