@@ -1,0 +1,88 @@
+"""``hdml export``: an untrained backbone to search with at once, a run again, and what is refused."""
+
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdml.run import write_record
+from indexing.encoder import read_metadata
+from tests.cli.conftest import Command
+from tests.conftest import UNSEEN, Trained
+
+UNTRAINED = ("export", "--backbone", "resnet18", "--weights", "none", "--image-size", 32)
+
+
+def test_untrained_backbone_is_a_run_that_index_and_search_take(hdml: Command, photos: Path, tmp_path: Path) -> None:
+    done = hdml(*UNTRAINED, "--json")
+    assert (done.code, len(done.stdout.splitlines())) == (0, 1)
+    answer = done.json
+    run = tmp_path / "workspace" / "runs" / answer["run"]
+    assert answer.keys() == {"run", "encoder", "parity"}
+    assert answer["run"].startswith("resnet18-untrained-")
+    assert answer["encoder"] == str(run / "encoder.onnx")
+    assert answer["parity"]["photos"] == 64
+    assert answer["parity"]["max_difference"] <= 1e-4
+    assert f"Wrote {run / 'encoder.onnx'}" in done.stderr
+    assert "Checked against torch on 64 photo files" in done.stderr
+    metadata = read_metadata(run / "encoder.onnx")
+    assert (metadata.training_data, metadata.backbone, metadata.dimension) == ("none", "resnet18", 512)
+    assert sorted(path.name for path in run.iterdir()) == ["encoder.onnx", "run.json"]
+
+    assert hdml("index", photos, "--json").json["added"] == 20
+    found = hdml("search", photos / "red-right" / "0.jpg", "--json").json
+    assert (found["model"], found["results"][0]["path"]) == (metadata.fingerprint, "red-right/0.jpg")
+    assert hdml("export").sentence.endswith(f"is an untrained backbone, exported already; its encoder is {run / 'encoder.onnx'}.")
+
+
+def test_trained_run_is_exported_again_and_stays_the_same_model(hdml: Command, trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "workspace" / "runs" / "shapes"
+    shutil.copytree(trained.workspace / "runs" / "shapes", run)
+    before = read_metadata(run / "encoder.onnx")
+    (run / "synthesizer.onnx").write_bytes(b"")
+    answer = hdml("export", "shapes", "--json").json
+    assert (answer["run"], answer["encoder"]) == ("shapes", str(run / "encoder.onnx"))
+    assert read_metadata(run / "encoder.onnx") == before
+    assert before.training_data == f"shapes: {12 - len(UNSEEN) - 2} classes"
+    assert (run / "synthesizer.onnx").stat().st_size > 0
+
+
+def test_run_that_is_none_or_not_finished_is_a_sentence(hdml: Command, tmp_path: Path) -> None:
+    assert '"hdml train PHOTOS"' in hdml("export").sentence
+    assert "absent is neither" in hdml("export", "absent").sentence
+    write_record(tmp_path / "workspace" / "runs" / "begun", {"status": "training", "started": "2026-01-01T00:00:00+00:00"})
+    assert "begun is neither" in hdml("export", "begun").sentence
+
+
+def test_file_that_is_in_no_run_is_a_sentence(hdml: Command, tiny_encoder: Path) -> None:
+    assert f"{tiny_encoder.parent} has none" in hdml("export", tiny_encoder).sentence
+
+
+def test_run_and_backbone_together_are_refused(hdml: Command) -> None:
+    assert "a run or a --backbone, not both; got mine and resnet18" in hdml("export", "mine", "--backbone", "resnet18").sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--backbone", "resnet999"], "no 'resnet999'"), (["--weights", "absent.pth"], "there is no file absent.pth")],
+)
+def test_backbone_that_cannot_be_built_makes_no_run(hdml: Command, tmp_path: Path, options: list[str], said: str) -> None:
+    assert said in hdml(*UNTRAINED, *options).sentence
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_offline_machine_is_told_which_file_to_fetch_and_where_to_put_it(
+    hdml: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    sentence = hdml("export", "--backbone", "resnet18").sentence
+    assert "resnet18-f37072fd.pth cannot be reached from here; fetch that file elsewhere" in sentence
+    assert f"put it at {tmp_path / 'torch' / 'hub' / 'checkpoints' / 'resnet18-f37072fd.pth'}" in sentence
+    assert not (tmp_path / "workspace").exists()

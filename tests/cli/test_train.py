@@ -1,0 +1,189 @@
+"""``hdml train``: its JSON, going on after Ctrl-C, the built-in set, and what is said when something is not as it must be."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import hdml.butterflies as built_in
+from cli import display
+from cli.main import app
+from hdml.run import read_record, status_of, write_record
+from tests.cli.conftest import Command
+from tests.conftest import SHAPES_PER_CLASS, UNSEEN, Trained
+
+RECALL_AT = ("1", "2", "4", "8", "10")
+SMALL = ("--weights", "none", "--image-size", 32, "--steps", 4, "--classes-per-batch", 4, "--dimension", 16, "--method", "plain")
+
+
+def check_evaluation(evaluation: dict[str, Any], *, queries: int, classes: int) -> None:
+    """That an evaluation has the keys and the ranges that programs rely on."""
+    assert evaluation.keys() == {"recall_at_k", "map_at_r", "nmi", "queries", "classes"}
+    assert tuple(evaluation["recall_at_k"]) == RECALL_AT
+    recalls = list(evaluation["recall_at_k"].values())
+    assert recalls == sorted(recalls)
+    assert all(0 <= value <= 1 for value in (*recalls, evaluation["map_at_r"], evaluation["nmi"]))
+    assert (evaluation["queries"], evaluation["classes"]) == (queries, classes)
+
+
+def test_last_line_of_json_is_the_run_its_encoder_and_both_evaluations(trained: Trained) -> None:
+    answer = trained.train
+    assert answer.keys() == {"run", "encoder", "before", "after"}
+    assert answer["run"] == "shapes"
+    assert answer["encoder"] == str(trained.workspace / "runs" / "shapes" / "encoder.onnx")
+    assert Path(answer["encoder"]).is_file()
+    for key in ("before", "after"):
+        check_evaluation(answer[key], queries=len(UNSEEN) * SHAPES_PER_CLASS, classes=len(UNSEEN))
+    record = read_record(trained.workspace / "runs" / "shapes")
+    assert (record["before"], record["after"]) == (answer["before"], answer["after"])
+
+
+def test_person_is_told_the_split_one_table_and_what_was_written(trained: Trained) -> None:
+    run = trained.workspace / "runs" / "shapes"
+    assert f"Run {run} on " in trained.told
+    assert "test 4 classes, 24 photos. Figures will be of: test." in trained.told
+    assert trained.told.count("Retrieval on test (4 classes)") == 1
+    for name, key in (("before: untrained features", "before"), ("after: trained embeddings", "after")):
+        (row,) = [line for line in trained.told.splitlines() if name in line]
+        evaluation = trained.train[key]
+        figures = [evaluation["recall_at_k"][k] for k in RECALL_AT[:4]] + [evaluation["map_at_r"], evaluation["nmi"]]
+        assert [cell.strip() for cell in row.split("│")[2:-1]] == [f"{100 * figure:.1f}" for figure in figures]
+    assert f"Wrote {run / 'encoder.onnx'} (step " in trained.told
+    assert "Checked against torch on 24 photo files" in trained.told
+
+
+def test_run_stopped_by_ctrl_c_goes_on_with_the_command_it_names(
+    hdml: Command, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object, progress: Any) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(display.Display, "step", interrupt)
+        stopped = hdml("train", shapes, *SMALL, "--run", "mine", "--json")
+    assert (stopped.code, stopped.stdout) == (130, "")
+    assert stopped.stderr.endswith("interrupted\n")
+    (hint,) = [line for line in stopped.stderr.splitlines() if line.startswith("Stopped; go on with: hdml ")]
+    result = CliRunner().invoke(app, [*hint.removeprefix("Stopped; go on with: hdml ").split(" "), "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert '"run": "mine"' in result.stdout.splitlines()[-1]
+    assert "Retrieval on validation, selected on (2 classes)" in result.stderr
+    record = read_record(tmp_path / "workspace" / "runs" / "mine")
+    assert (record["status"], record["config"]["steps"], record["measured_on"]) == ("finished", 4, "validation, selected on")
+    assert not (tmp_path / "workspace" / "runs" / "mine" / "synthesizer.onnx").exists()
+    assert hdml("train", "--resume").sentence.endswith("the unfinished ones there are: none.")
+
+
+def test_without_a_folder_it_trains_on_the_built_in_set_and_says_so(
+    hdml: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On eight species of four photos instead of the whole set."""
+    monkeypatch.setattr(built_in, "write_butterflies", partial(built_in.write_butterflies, species=8, images=4, size=40))
+    done = hdml("train", "--image-size", 32, "--steps", 1, "--dimension", 16, "--method", "plain", "--json")
+    assert done.code == 0, done.stderr
+    folder = tmp_path / "workspace" / "butterflies"
+    assert len(list(folder.glob("*/*.jpg"))) == 32
+    assert f"Training on the built-in set, {folder}: drawn butterflies" in done.stderr
+    check_evaluation(done.json["after"], queries=16, classes=4)
+    config = read_record(tmp_path / "workspace" / "runs" / done.json["run"])["config"]
+    assert (config["test_classes"], config["weights"], config["steps"]) == ("half", "none", 1)
+
+
+def make_folder(kind: str, shapes: Path, folder: Path) -> None:
+    """A folder that cannot be trained on."""
+    match kind:
+        case "empty":
+            folder.mkdir()
+        case "photos beside each other":
+            shutil.copytree(shapes / "firebrick-ellipse", folder)
+        case "one class":
+            shutil.copytree(shapes / "firebrick-ellipse", folder / "only")
+        case "single photos":
+            for name in ("a", "b", "c"):
+                (folder / name).mkdir(parents=True)
+                shutil.copy(shapes / "firebrick-ellipse" / "0.jpg", folder / name)
+        case "a file":
+            folder.write_text("a note")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("absent", "there is no folder"),
+        ("a file", "there is no folder"),
+        ("empty", "has no sub-folder with photos"),
+        ("photos beside each other", "has no sub-folder with photos"),
+        ("one class", "has photos of one class only (only)"),
+        ("single photos", "at least 2 classes with 2 photos or more"),
+    ],
+)
+def test_folder_that_cannot_be_trained_on_is_a_sentence_and_makes_no_run(
+    hdml: Command, shapes: Path, tmp_path: Path, kind: str, said: str
+) -> None:
+    make_folder(kind, shapes, tmp_path / "photos")
+    sentence = hdml("train", tmp_path / "photos", *SMALL).sentence
+    assert said in sentence
+    assert str(tmp_path / "photos") in sentence
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_folder_of_unreadable_photos_is_a_sentence(hdml: Command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "photos" / name / f"{number}.jpg").write_text("a note")
+    done = hdml("train", tmp_path / "photos", *SMALL)
+    assert done.stdout.count("Left out: ") == 6
+    assert "at least 2 classes with 2 photos or more" in done.sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--backbone", "resnet999"], "there is no 'resnet999'"),
+        (["--weights", "absent.pth"], "there is no file absent.pth"),
+        (["--test-classes", "last:99"], "needs N between 1 and 11, got 99"),
+        (["--device", "tpu"], "one of auto, cpu, cuda, not 'tpu'"),
+    ],
+)
+def test_option_that_cannot_be_is_a_sentence_and_makes_no_run(
+    hdml: Command, shapes: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    assert said in hdml("train", shapes, *SMALL, *options).sentence
+    assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.parametrize("option", ["--lr", "--alpha", "--beta", "--margin", "--steps"])
+def test_negative_number_is_wrong_usage(hdml: Command, shapes: Path, option: str) -> None:
+    done = hdml("train", shapes, option, -1)
+    assert done.code == 2
+    assert option in done.stderr
+
+
+def test_cuda_asked_for_and_not_had_is_a_sentence(
+    hdml: Command, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "--device cuda needs a GPU" in hdml("train", shapes, *SMALL, "--device", "cuda").sentence
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_name_of_another_run_is_refused_and_that_run_stays(hdml: Command, shapes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "workspace" / "runs" / "mine"
+    write_record(run, {"status": "finished", "note": "of before"})
+    assert "needs a name of its own" in hdml("train", shapes, *SMALL, "--run", "mine").sentence
+    assert read_record(run) == {"status": "finished", "note": "of before"}
+
+
+def test_resuming_an_unknown_run_names_the_unfinished_ones(hdml: Command, tmp_path: Path) -> None:
+    runs = tmp_path / "workspace" / "runs"
+    write_record(runs / "early", {"status": "training", "started": "2026-01-01T00:00:00+00:00"})
+    write_record(runs / "late", {"status": "training", "started": "2026-01-02T00:00:00+00:00"})
+    write_record(runs / "done", {"status": "finished", "started": "2026-01-03T00:00:00+00:00"})
+    sentence = hdml("train", "--resume", "--run", "done").sentence
+    assert sentence == f"--resume needs the run done in {runs}, but the unfinished ones there are: late, early."
+    assert status_of(runs / "done") == "finished"
