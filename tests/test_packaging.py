@@ -69,6 +69,14 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert wanted - files_of(wheel) == set()
 
 
+def test_wheel_holds_the_pages_styles_and_scripts(wheel: Path) -> None:
+    """Whatever the page loads is a file beside its Python, which a build may leave out without anybody's noticing."""
+    page = {name for name in files_of(wheel) if name.startswith("app/page/")}
+    written = {path.relative_to(ROOT).as_posix() for path in (ROOT / "app" / "page").rglob("*") if path.is_file()}
+    assert page == written
+    assert {Path(name).suffix for name in page} >= {".css", ".js"}
+
+
 def test_wheel_names_the_console_script_and_the_licence(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         about = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
@@ -79,7 +87,7 @@ def test_wheel_names_the_console_script_and_the_licence(wheel: Path) -> None:
 def test_installed_command_ignores_the_users_files_of_the_same_names(installed: Path, crowded_folder: Path) -> None:
     where = run_in(crowded_folder, installed / "python", "-P", "-c", "import cli; print(cli.__file__)").stdout
     assert Path(where).is_relative_to(installed.parent)
-    for arguments in (["--help"], ["search", "--help"]):
+    for arguments in (["--help"], ["search", "--help"], ["serve", "--help"]):
         done = run_in(crowded_folder, installed / "hdml", *arguments)
         assert done.returncode == 0, done.stderr
         assert "Usage: " in done.stdout
