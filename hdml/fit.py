@@ -286,7 +286,7 @@ def _say_split(photos: LabelledPhotos, split: ClassSplit, measured_on: str, watc
     lonely = [name for name, size in zip(photos.classes, sizes, strict=True) if size == 1]
     if lonely:
         listed = ", ".join(lonely[:5]) + (", …" if len(lonely) > 5 else "")
-        watcher.say(f"{len(lonely)} classes with a single photo cannot form pairs and teach nothing: {listed}.")
+        watcher.say(f"Classes with a single photo form no pair and teach nothing; there are {len(lonely)}: {listed}.")
     if not split.validation:
         watcher.say("Too few classes to hold any out for validation: the last step's model is taken.")
 

@@ -57,6 +57,10 @@ class EmbeddingHead(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(features)
         self.linear = nn.Linear(features, dimension)
+        # Embeddings start about one long, so that the losses start at chance; torch's own start lets the N-pair loss of an
+        # untrained network begin at several times that, and the first gradients undo what the backbone knows.
+        nn.init.normal_(self.linear.weight, std=(features * dimension) ** -0.5)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         embeddings: Tensor = self.linear(self.norm(features))
