@@ -10,8 +10,8 @@ from cli.options import DeviceOption
 DEMO_WORKSPACE = Path("demo-workspace")
 RUN = "butterflies"
 # What a small network needs to learn the built-in set from random weights in about two minutes on two cores.
-IMAGE_SIZE = 64
-STEPS = 500
+IMAGE_SIZE = 96
+STEPS = 300
 
 
 def demo(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.galleries import newer_run
 from cli.options import DEFAULT_WORKSPACE, DeviceOption, WorkspaceOption
 from indexing.errors import HdmlError
 
@@ -71,5 +72,5 @@ def _say_what_is_served(place: "Workspace", index: Path | None) -> None:
         f"Serving {len(indexes)} index{'es' if len(indexes) > 1 else ''} of {place.root}, first {chosen.name}: "
         f"{chosen.items} photos, model {chosen.model}"
     )
-    if (newer := place.newer_run(chosen.path)) is not None:
-        typer.echo(f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew.")
+    if (newer := newer_run(place, chosen.path)) is not None:
+        typer.echo(newer)
