@@ -174,8 +174,8 @@ def row(gallery: str, photos: int, seconds: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="hdml index against plain loops over the same photos.")
     parser.add_argument("--photos", type=Path, help="take the small photos from this folder instead of drawing them")
-    parser.add_argument("--small", type=int, default=300, help="number of small photos (default: 300; 20 at least)")
-    parser.add_argument("--large", type=int, default=30, help="number of photos of 12 megapixels (default: 30, at most 160)")
+    parser.add_argument("--small", type=int, default=200, help="number of small photos (default: 200; 20 at least)")
+    parser.add_argument("--large", type=int, default=20, help="number of photos of 12 megapixels (default: 20, at most 160)")
     parser.add_argument("--backbone", default="resnet18", help="a torchvision network (default: resnet18)")
     parser.add_argument("--rounds", type=int, default=3, help="measured runs of each way (default: 3)")
     parser.add_argument("--json", type=Path, help="also write every run's seconds to this file")
