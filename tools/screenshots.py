@@ -1,6 +1,6 @@
 """Screenshots of the page over a workspace, for the README: search and lens, light and dark.
 
-Run after ``make demo``: python benchmarks/screenshots.py --workspace demo-workspace --query PHOTO
+Run after ``make demo``: python -m tools.screenshots --workspace demo-workspace --query PHOTO
 """
 
 import argparse
