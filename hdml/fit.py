@@ -82,7 +82,7 @@ def plan_run(
         method, loss, test_classes, backbone: as :class:`hdml.train.TrainConfig` has them.
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
-        steps: None takes 30 passes over the photos, between 200 and 3,000 steps.
+        steps: None takes 30 passes over the photos of the training classes, between 200 and 3,000 steps.
         lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 1e-4 from trained ones.
         settings: other fields of :class:`hdml.train.TrainConfig`.
 
@@ -97,7 +97,8 @@ def plan_run(
     # A run is resumed and measured from other folders than the one it was planned in.
     weights = weights if weights in ("none", "imagenet") else str(Path(weights).resolve())
     test_classes = absolute_rule(test_classes)
-    epoch = len(photos.paths) // (2 * classes_per_batch)
+    split = split_classes(photos, test_classes)
+    epoch = len(photos.of_classes(split.train).paths) // (2 * classes_per_batch)
     config = TrainConfig(
         backbone=backbone,
         weights=weights,
@@ -110,7 +111,6 @@ def plan_run(
         classes_per_batch=classes_per_batch,
         **settings,
     )
-    split_classes(photos, config.test_classes)
     record = {
         "format": 1,
         "version": hdml.__version__,
