@@ -38,7 +38,8 @@ def train(
         str, typer.Option(help="Classes never seen in training, by name: none, last:41, half, 0.5 or a file with one a line.")
     ] = "none",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the training photos, 200–3000")
+        int | None,
+        typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the training photos, 200–3000"),
     ] = None,
     classes_per_batch: Annotated[int, typer.Option(min=2, help="N: a batch is two photos of each of N classes.")] = 32,
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
