@@ -7,33 +7,33 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.test_train import check_evaluation
-from tests.conftest import SHAPES_PER_CLASS, UNSEEN, Trained
+from tests.conftest import DISCS_PER_HUE, HUES, UNSEEN_HUES, Trained
 
 
 def test_json_is_of_the_classes_that_the_runs_own_figures_are_of(hdml: Command, trained: Trained) -> None:
     done = hdml("eval", "--json", workspace=trained.workspace)
     assert (done.code, len(done.stdout.splitlines())) == (0, 1)
-    check_evaluation(done.json, queries=len(UNSEEN) * SHAPES_PER_CLASS, classes=len(UNSEEN))
+    check_evaluation(done.json, queries=len(UNSEEN_HUES) * DISCS_PER_HUE, classes=len(UNSEEN_HUES))
 
 
-@pytest.mark.parametrize(("rule", "classes"), [("all", 12), ("last:3", 3), ("half", 6), ("0.25", 3)])
+@pytest.mark.parametrize(("rule", "classes"), [("all", len(HUES)), ("last:3", 3), ("half", 6), ("0.25", 3)])
 def test_classes_may_be_chosen(hdml: Command, trained: Trained, rule: str, classes: int) -> None:
     done = hdml("eval", "--classes", rule, "--json", workspace=trained.workspace)
-    check_evaluation(done.json, queries=classes * SHAPES_PER_CLASS, classes=classes)
+    check_evaluation(done.json, queries=classes * DISCS_PER_HUE, classes=classes)
 
 
 def test_another_folder_is_measured_whole_with_a_run_by_name(hdml: Command, trained: Trained, tmp_path: Path) -> None:
     """A photo that cannot be read is left out, and one without another of its class asks nothing."""
-    for name in ("firebrick-ellipse", "seagreen-ellipse"):
+    for name in ("hue-01", "hue-05"):
         shutil.copytree(trained.photos / name, tmp_path / "other" / name)
-    (tmp_path / "other" / "firebrick-ellipse" / "0.jpg").write_text("a note")
+    (tmp_path / "other" / "hue-01" / "0.jpg").write_text("a note")
     (tmp_path / "other" / "lonely").mkdir()
-    shutil.copy(trained.photos / "goldenrod-ellipse" / "0.jpg", tmp_path / "other" / "lonely")
-    arguments = ("eval", tmp_path / "other", "--encoder", "shapes")
+    shutil.copy(trained.photos / "hue-09" / "0.jpg", tmp_path / "other" / "lonely")
+    arguments = ("eval", tmp_path / "other", "--encoder", "mine")
     done = hdml(*arguments, "--json", workspace=trained.workspace)
-    check_evaluation(done.json, queries=2 * SHAPES_PER_CLASS - 1, classes=3)
+    check_evaluation(done.json, queries=2 * DISCS_PER_HUE - 1, classes=3)
     told = hdml(*arguments, workspace=trained.workspace).stdout
-    assert f"{2 * SHAPES_PER_CLASS} photos of 3 classes (all classes) in {tmp_path / 'other'}" in told
+    assert f"{2 * DISCS_PER_HUE} photos of 3 classes (all classes) in {tmp_path / 'other'}" in told
     assert f"{100 * done.json['map_at_r']:.1f}" in told
 
 

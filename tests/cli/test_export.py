@@ -11,7 +11,7 @@ import pytest
 from hdml.run import write_record
 from indexing.encoder import read_metadata
 from tests.cli.conftest import Command
-from tests.conftest import UNSEEN, Trained
+from tests.conftest import HUES, UNSEEN_HUES, Trained
 
 UNTRAINED = ("export", "--backbone", "resnet18", "--weights", "none", "--image-size", 32)
 
@@ -39,14 +39,14 @@ def test_untrained_backbone_is_a_run_that_index_and_search_take(hdml: Command, p
 
 
 def test_trained_run_is_exported_again_and_stays_the_same_model(hdml: Command, trained: Trained, tmp_path: Path) -> None:
-    run = tmp_path / "workspace" / "runs" / "shapes"
-    shutil.copytree(trained.workspace / "runs" / "shapes", run)
+    run = tmp_path / "workspace" / "runs" / "mine"
+    shutil.copytree(trained.workspace / "runs" / "mine", run)
     before = read_metadata(run / "encoder.onnx")
     (run / "synthesizer.onnx").write_bytes(b"")
-    answer = hdml("export", "shapes", "--json").json
-    assert (answer["run"], answer["encoder"]) == ("shapes", str(run / "encoder.onnx"))
+    answer = hdml("export", "mine", "--json").json
+    assert (answer["run"], answer["encoder"]) == ("mine", str(run / "encoder.onnx"))
     assert read_metadata(run / "encoder.onnx") == before
-    assert before.training_data == f"shapes: {12 - len(UNSEEN) - 2} classes"
+    assert before.training_data == f"discs: {len(HUES) - len(UNSEEN_HUES) - 2} classes"
     assert (run / "synthesizer.onnx").stat().st_size > 0
 
 

@@ -13,7 +13,7 @@ from cli import display
 from cli.main import app
 from hdml.run import read_record, status_of, write_record
 from tests.cli.conftest import Command
-from tests.conftest import SHAPES_PER_CLASS, UNSEEN, Trained
+from tests.conftest import DISCS_PER_HUE, UNSEEN_HUES, Trained
 
 RECALL_AT = ("1", "2", "4", "8", "10")
 SMALL = ("--weights", "none", "--image-size", 32, "--steps", 4, "--classes-per-batch", 4, "--dimension", 16, "--method", "plain")
@@ -32,17 +32,17 @@ def check_evaluation(evaluation: dict[str, Any], *, queries: int, classes: int) 
 def test_last_line_of_json_is_the_run_its_encoder_and_both_evaluations(trained: Trained) -> None:
     answer = trained.train
     assert answer.keys() == {"run", "encoder", "before", "after"}
-    assert answer["run"] == "shapes"
-    assert answer["encoder"] == str(trained.workspace / "runs" / "shapes" / "encoder.onnx")
+    assert answer["run"] == "mine"
+    assert answer["encoder"] == str(trained.workspace / "runs" / "mine" / "encoder.onnx")
     assert Path(answer["encoder"]).is_file()
     for key in ("before", "after"):
-        check_evaluation(answer[key], queries=len(UNSEEN) * SHAPES_PER_CLASS, classes=len(UNSEEN))
-    record = read_record(trained.workspace / "runs" / "shapes")
+        check_evaluation(answer[key], queries=len(UNSEEN_HUES) * DISCS_PER_HUE, classes=len(UNSEEN_HUES))
+    record = read_record(trained.workspace / "runs" / "mine")
     assert (record["before"], record["after"]) == (answer["before"], answer["after"])
 
 
 def test_person_is_told_the_split_one_table_and_what_was_written(trained: Trained) -> None:
-    run = trained.workspace / "runs" / "shapes"
+    run = trained.workspace / "runs" / "mine"
     assert f"Run {run} on " in trained.told
     assert "test 4 classes, 24 photos. Figures will be of: test." in trained.told
     assert trained.told.count("Retrieval on test (4 classes)") == 1

@@ -28,9 +28,10 @@ from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
 from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
-from tests.conftest import SHAPES_PER_CLASS, UNSEEN
+from tests.conftest import SHAPES_PER_CLASS
 
 CPU = torch.device("cpu")
+UNSEEN = ("firebrick-ellipse", "goldenrod-ellipse", "seagreen-rectangle")
 TINY: dict[str, Any] = {
     "weights": "none",
     "image_size": 32,
@@ -281,7 +282,7 @@ def test_class_with_a_single_photo_is_told_and_teaches_nothing(folder: Path, tmp
     notes = Notes()
     plan_run(folder, tmp_path / "run", watcher=notes, **{**TINY, "steps": 2, "classes_per_batch": 32})
     record = finish(tmp_path / "run", notes)
-    assert "1 classes with a single photo cannot form pairs and teach nothing: firebrick-rectangle." in notes.sentences
+    assert "Classes with a single photo form no pair and teach nothing; there are 1: firebrick-rectangle." in notes.sentences
     assert "firebrick-rectangle" not in record["classes"]["validation"]
     assert record["status"] == "finished"
 
@@ -423,11 +424,11 @@ def test_image_size_follows_the_photos_shorter_side(tmp_path: Path, side: int, e
     assert planned(tmp_path / "photos", tmp_path / "run", test_classes="none")["image_size"] == expected
 
 
-@pytest.mark.parametrize(("classes_per_batch", "expected"), [(1, 30 * 36), (4, 30 * 9), (32, 200)])
-def test_steps_are_thirty_passes_over_the_photos_within_bounds(
+@pytest.mark.parametrize(("classes_per_batch", "expected"), [(1, 30 * 21), (2, 30 * 10), (32, 200)])
+def test_steps_are_thirty_passes_over_the_training_photos_within_bounds(
     shapes: Path, tmp_path: Path, classes_per_batch: int, expected: int
 ) -> None:
-    """72 photos: a batch of 4 classes is 8 photos, so 9 batches are a pass."""
+    """42 photos of seven training classes: a batch of 2 classes is 4 photos, so 10 batches are a pass."""
     assert planned(shapes, tmp_path / "run", classes_per_batch=classes_per_batch)["steps"] == expected
 
 

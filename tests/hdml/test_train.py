@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,16 @@ def run_training(shapes: Path, run: Path, config: TrainConfig, *, kill_after: in
     return split
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As most machines compute: sums of several threads must come out the same each time too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
 def test_resumed_run_equals_uninterrupted_run_bit_for_bit(shapes: Path, tmp_path: Path, backbone: str) -> None:
     """EfficientNet's stochastic depth draws random numbers within the step."""
