@@ -179,24 +179,28 @@ def run_training(shapes: Path, run: Path, config: TrainConfig, *, kill_after: in
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
-    """As most machines compute: sums of several threads must come out the same each time too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As many torch threads as the test asks for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
-def test_resumed_run_equals_uninterrupted_run_bit_for_bit(shapes: Path, tmp_path: Path, backbone: str) -> None:
-    """EfficientNet's stochastic depth draws random numbers within the step."""
-    config = make_config(backbone=backbone)
+@pytest.mark.parametrize(
+    ("threads", "settings"),
+    [(1, {}), (1, {"backbone": "efficientnet_b0"}), (2, {"method": "plain", "steps": 4})],
+    indirect=["threads"],
+)
+@pytest.mark.usefixtures("threads")
+def test_resumed_run_equals_uninterrupted_run_bit_for_bit(shapes: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """EfficientNet's stochastic depth draws random numbers within the step; two threads share out their sums."""
+    config = make_config(**settings)
     run_training(shapes, tmp_path / "whole", config)
     with pytest.raises(Killed):
-        run_training(shapes, tmp_path / "killed", config, kill_after=5)
+        run_training(shapes, tmp_path / "killed", config, kill_after=config.steps - 1)
     _, state = load_tensors(tmp_path / "killed" / CHECKPOINT)
-    assert 0 < state["steps_done"] < 5
+    assert 0 < state["steps_done"] < config.steps - 1
     torch.manual_seed(999)
     run_training(shapes, tmp_path / "killed", config)
     for name in (CHECKPOINT, MODEL):
