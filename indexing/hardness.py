@@ -3,6 +3,9 @@
 All distances are Euclidean between unnormalised embeddings (the unit vectors of the catalogue times their norms), the space in
 which the method pulls negatives (arXiv:1903.05503, section 3.2). The nearest real photos of a synthetic come from the ordinary
 search, which ranks by cosine similarity.
+
+What is generated and embedded again passes the generator and the head as exported: at inference, with running statistics. The
+losses of training are of the same networks with the statistics of each batch, so that its distances are near these, not equal.
 """
 
 import json
@@ -89,7 +92,7 @@ class Negative:
         photo: the real negative; its distance is d.
         pulled_distance: from the anchor to the pulled negative, which lies on the straight line to the real one.
         synthetic_distance, synthetic_angle: of the re-embedded synthetic, seen from the real anchor.
-        loss_distance: of the synthetic from the re-embedded anchor, as the synthetic loss sees it.
+        reembedded_distance: of the synthetic from the anchor that is generated and embedded again as well.
         nearest: the real photos nearest to the synthetic by cosine similarity, best first, the anchor possibly among them.
         label_kept: whether the first of them has the negative's label.
     """
@@ -98,7 +101,7 @@ class Negative:
     pulled_distance: float
     synthetic_distance: float
     synthetic_angle: float
-    loss_distance: float
+    reembedded_distance: float
     nearest: list[Result]
     label_kept: bool
 
@@ -110,10 +113,10 @@ class Look:
     Attributes:
         anchor: the centre, at distance 0.
         positive: the photo of the anchor's label that negatives are pulled as near as; its distance is d⁺.
-        positives: all other photos of the anchor's label, nearest first.
+        positives: the NEIGHBORS nearest other photos of the anchor's label, nearest first.
         negatives: the nearest photo of each of the nearest other labels, nearest first.
         neighbors: the photos nearest to the anchor, whatever their label.
-        loss_positive_distance: from the re-embedded anchor to the re-embedded positive, as the synthetic loss sees it.
+        reembedded_positive_distance: between anchor and positive when both are generated and embedded again.
         angle_share: part of the variation among directions, 0..1, that the angles keep.
         pulling_share: λ.
         loss: the metric loss that the run was trained with.
@@ -124,7 +127,7 @@ class Look:
     positives: list[Photo]
     negatives: list[Negative]
     neighbors: list[Photo]
-    loss_positive_distance: float
+    reembedded_positive_distance: float
     angle_share: float
     pulling_share: float
     loss: str
@@ -155,7 +158,7 @@ class HardnessLens:
             positive_id: id of another item of its label; the nearest one by default.
 
         Raises:
-            NoLens: there is no such anchor, it has no label or is the only photo of it, or there is no other label.
+            NoLens: there is no photo or no such anchor, it has no label or is the only photo of it, or there is no other label.
             HdmlError: the positive is not another photo of the anchor's label.
         """
         photos = self._current_photos()
@@ -171,19 +174,20 @@ class HardnessLens:
 
         centre = photos.vectors[anchor]
         compass = Compass(photos.vectors[sorted({positive, *negatives, *neighbors})] - centre)
-        angles = compass.angles(photos.vectors - centre)
+        shown = sorted({anchor, positive, *positives[:NEIGHBORS], *negatives, *neighbors})
+        angles = dict(zip(shown, compass.angles(photos.vectors[shown] - centre), strict=True))
 
         def seen(i: int) -> Photo:
             item = photos.items[i]
             return Photo(item.id, item.path, item.label, float(distances[i]), float(angles[i]))
 
-        # The anchor and the positive pass unpulled (d = 0 and d = d⁺), so they come out as the synthetic loss meets them.
+        # The anchor and the positive pass unpulled (d = 0 and d = d⁺): every member of a synthetic tuple is generated.
         sources = photos.vectors[[anchor, positive, *negatives]]
         pulled, synthetic = self._synthesizer.synthesize(centre, photos.vectors[positive], sources)
         pulled_distances = np.linalg.norm(pulled - centre, axis=1)
         synthetic_distances = np.linalg.norm(synthetic - centre, axis=1)
         synthetic_angles = compass.angles(synthetic - centre)
-        loss_distances = np.linalg.norm(synthetic - synthetic[0], axis=1)
+        reembedded_distances = np.linalg.norm(synthetic - synthetic[0], axis=1)
         found = []
         for row, i in enumerate(negatives, start=2):
             nearest = self._opened.search_vector(synthetic[row], k=NEAREST)
@@ -193,7 +197,7 @@ class HardnessLens:
                     pulled_distance=float(pulled_distances[row]),
                     synthetic_distance=float(synthetic_distances[row]),
                     synthetic_angle=float(synthetic_angles[row]),
-                    loss_distance=float(loss_distances[row]),
+                    reembedded_distance=float(reembedded_distances[row]),
                     nearest=nearest,
                     label_kept=nearest[0].label == photos.items[i].label,
                 )
@@ -201,10 +205,10 @@ class HardnessLens:
         return Look(
             anchor=seen(anchor),
             positive=seen(positive),
-            positives=[seen(i) for i in positives],
+            positives=[seen(i) for i in positives[:NEIGHBORS]],
             negatives=found,
             neighbors=[seen(i) for i in neighbors],
-            loss_positive_distance=float(loss_distances[1]),
+            reembedded_positive_distance=float(reembedded_distances[1]),
             angle_share=compass.share,
             pulling_share=self._synthesizer.pulling_share,
             loss=self._synthesizer.loss,
@@ -256,6 +260,8 @@ class _Photos:
 
 def _read_photos(opened: OpenIndex, sequence: int) -> _Photos:
     items = opened.catalogue.items()
+    if not items:
+        raise NoLens(f'the index {opened.name} must hold photos, but it has none that can be read; run "hdml index" again')
     vectors = np.stack([item.vector * np.float32(item.norm) for item in items])
     return _Photos(sequence, items, vectors)
 

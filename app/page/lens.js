@@ -125,7 +125,7 @@ class HardnessLens extends Isolated {
     const rows = look.negatives.map((negative) => this.row(look, negative));
     const positive = make("p", { className: "positive" }, this.photo(look.positive), make("span", {},
       make("b", {}, "Positive "), `the nearest photo of ${look.anchor.label}: d⁺ = ${look.positive.distance.toFixed(3)}; `,
-      `after re-embedding both, ${look.loss_positive_distance.toFixed(3)}`));
+      `after re-embedding both, ${look.reembedded_positive_distance.toFixed(3)}`));
     return make("div", {}, positive, make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
   }
 
@@ -142,7 +142,7 @@ class HardnessLens extends Isolated {
     const kept = make("span", { className: negative.label_kept ? "kept" : "lost" }, negative.label_kept ? "label kept" : "label lost");
     return make("tr", {},
       make("th", { scope: "row" }, this.photo(negative.photo), make("span", {}, negative.photo.label)),
-      number(negative.photo.distance), number(negative.pulled_distance), verdict, number(negative.loss_distance),
+      number(negative.photo.distance), number(negative.pulled_distance), verdict, number(negative.reembedded_distance),
       make("td", { className: "nearest" }, ...nearest, kept));
   }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import indexing.hardness
 from indexing.errors import HdmlError
 from indexing.hardness import Compass, HardnessLens, NoLens
 from indexing.indexer import update_index
@@ -69,7 +70,7 @@ def test_synthetics_and_their_nearest_photos_are_those_of_the_synthesizer(opened
     def generated(vector: np.ndarray) -> np.ndarray:  # the tiny synthesizer's generator, see tests/conftest.py
         return 0.95 * vector + 0.05 * np.roll(vector, -1)
 
-    assert look.loss_positive_distance == pytest.approx(
+    assert look.reembedded_positive_distance == pytest.approx(
         np.linalg.norm(generated(vectors[look.positive.id]) - generated(centre)), rel=1e-4
     )
     for negative in look.negatives:
@@ -77,7 +78,7 @@ def test_synthetics_and_their_nearest_photos_are_those_of_the_synthesizer(opened
         d_an = np.linalg.norm(offset)
         synthetic = generated(centre + offset * (LAMBDA * d_an + (1 - LAMBDA) * d_ap) / d_an)
         assert negative.synthetic_distance == pytest.approx(np.linalg.norm(synthetic - centre), rel=1e-4)
-        assert negative.loss_distance == pytest.approx(np.linalg.norm(synthetic - generated(centre)), rel=1e-4)
+        assert negative.reembedded_distance == pytest.approx(np.linalg.norm(synthetic - generated(centre)), rel=1e-4)
         cosines = {i: v @ synthetic / np.linalg.norm(v) / np.linalg.norm(synthetic) for i, v in vectors.items()}
         best = sorted(cosines, key=lambda i: -cosines[i])[:3]
         assert [result.id for result in negative.nearest] == best
@@ -94,6 +95,29 @@ def test_another_positive_can_be_chosen_and_a_stranger_cannot(opened: OpenIndex)
     for positive in (stranger, anchor.id, 999):
         with pytest.raises(HdmlError, match=rf"blue-left, but item {positive} is not one"):
             lens.look(anchor.id, positive)
+
+
+def test_far_positive_can_be_chosen_though_only_the_nearest_are_listed(
+    opened: OpenIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing.hardness, "NEIGHBORS", 2)
+    anchor = opened.catalogue.items("blue-left")[0]
+    centre, vectors = unnormalised(opened)[anchor.id], unnormalised(opened)
+    others = [item.id for item in opened.catalogue.items("blue-left") if item.id != anchor.id]
+    nearest_first = sorted(others, key=lambda i: np.linalg.norm(vectors[i] - centre))
+    look = HardnessLens(opened).look(anchor.id, nearest_first[-1])
+    assert look.positive.id == nearest_first[-1]
+    assert [photo.id for photo in look.positives] == nearest_first[:2]
+
+
+def test_index_without_a_readable_photo_has_no_lens(opened: OpenIndex, photos: Path, tiny_run: Path) -> None:
+    lens = HardnessLens(opened)
+    anchor = opened.catalogue.items("blue-left")[0].id
+    for photo in photos.rglob("*.jpg"):
+        photo.write_text("not a photo")
+    update_index(photos, opened.path, tiny_run / "encoder.onnx", device="cpu")
+    with pytest.raises(NoLens, match="the index index must hold photos, but it has none"):
+        lens.look(anchor)
 
 
 def test_directions_on_one_line_from_the_centre_have_one_angle() -> None:
