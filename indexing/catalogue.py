@@ -331,6 +331,13 @@ class Catalogue:
         with self._lock, in_words(self.path), transaction(self._connection, "IMMEDIATE"):
             yield self._connection
 
+    # Reading, for pages
+
+    def photos(self, label: str, *, limit: int, offset: int = 0) -> list[tuple[int, str]]:
+        """Ids and paths of searchable items of a label, by id; no vector is read."""
+        query = "SELECT id, path FROM items WHERE state = 'ready' AND label = ? ORDER BY id LIMIT ? OFFSET ?"
+        return self._rows(query, label, limit, offset)
+
 
 def _row(path: str, photo: EmbeddedPhoto) -> dict[str, Any]:
     return {
