@@ -26,7 +26,7 @@ def demo(
     """
     from cli.display import Display
     from cli.galleries import search, update_gallery
-    from cli.training import built_in_photos, carry_out, choose_torch_device
+    from cli.training import BUILT_IN_SET, built_in_photos, carry_out, choose_torch_device
     from hdml.fit import plan_run
     from hdml.run import status_of
 
@@ -34,8 +34,9 @@ def demo(
     photos = built_in_photos(workspace, display)
     run = workspace / "runs" / RUN
     if status_of(run) == "finished":
-        display.say(f"The demo's run {run} is finished; delete it to train again.")
+        display.say(f"The demo's run {run} is finished; remove {workspace} to start anew.")
     else:
+        display.say(BUILT_IN_SET)
         if status_of(run) is None:
             plan_run(photos, run, watcher=display, weights="none", image_size=IMAGE_SIZE, test_classes="half", steps=steps)
         carry_out(run, choose_torch_device(device), display)

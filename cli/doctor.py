@@ -149,6 +149,8 @@ def check_disk(workspace: Path) -> Check:
 
 def check_memory() -> Check:
     """Memory that programs can still have."""
+    from indexing.memory import available_memory
+
     available = available_memory()
     if available is None:
         return Check("memory", "ok", "this system does not tell how much is available")
@@ -156,15 +158,6 @@ def check_memory() -> Check:
     if available < LEAST_MEMORY:
         return Check("memory", "note", found, "close other programs, or train with fewer --classes-per-batch")
     return Check("memory", "ok", found)
-
-
-def available_memory() -> int | None:
-    """Bytes that a new program could have, by the Linux kernel's own estimate; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def check_workspace(workspace: Path) -> Check:

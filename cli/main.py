@@ -14,6 +14,8 @@ from cli import demo, doctor, galleries, serving, training
 from indexing.errors import HdmlError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
+_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_UNUSABLE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _DISK_FULL = "the disk is full; free some space and run the command again, what was finished stays"
 
 
@@ -25,9 +27,12 @@ def sentences() -> Iterator[None]:
     except HdmlError as error:
         raise _failed(str(error)) from error
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise _failed(f"{error.filename}: {_DISK_FULL}" if error.filename else _DISK_FULL) from error
+        if error.errno in _DISK_FULL_ERRORS:
+            raise _failed(f"{error.filename}: {_DISK_FULL}" if error.filename else _DISK_FULL) from error
+        if error.errno in _UNUSABLE_ERRORS and error.filename:
+            sentence = f"{error.filename} cannot be used: {error.strerror}; change its permissions or choose another place"
+            raise _failed(sentence) from error
+        raise
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
             raise

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cli.display import Display
 
 BACKBONE_HELP = "A torchvision classification network, e.g. resnet18, resnet50, convnext_tiny, vit_b_16."
+BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose species are kept unseen for the test."
 WEIGHTS_HELP = "imagenet (torchvision's download), none, or the path of a .safetensors or .pth state dict."
 
 
@@ -73,6 +74,7 @@ def train(
     else:
         if data is None:
             data = built_in_photos(workspace, display)
+            display.say(BUILT_IN_SET)
             test_classes = "half" if test_classes == "none" else test_classes
             weights = "none" if weights == "auto" else weights
         folder = new_run(workspace, run or f"{data.resolve().name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -190,6 +192,8 @@ def carry_out(folder: Path, device: "torch.device", display: "Display") -> dict[
 
 def new_run(workspace: Path, name: str) -> Path:
     """The folder of a run to be made."""
+    if Path(name).name != name:
+        raise HdmlError(f"A run's name is that of its folder in {workspace / 'runs'} and holds no slash, but got {name}.")
     folder = workspace / "runs" / name
     if folder.exists():
         raise HdmlError(f"A new run needs a name of its own, but {folder} exists; choose another --run, or say --resume.")
@@ -204,7 +208,6 @@ def built_in_photos(workspace: Path, display: "Display") -> Path:
     if not folder.exists():
         display.say(f"Drawing the built-in butterflies into {folder}")
     write_butterflies(folder)
-    display.say(f"Training on the built-in set, {folder}: drawn butterflies, half of whose species are kept unseen for the test.")
     return folder
 
 

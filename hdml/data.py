@@ -14,13 +14,15 @@ from torch import Tensor
 
 from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError, UnreadableImage
-from indexing.gallery import find_photos
+from indexing.gallery import check_gallery, find_photos
+from indexing.memory import available_memory
 from indexing.preprocess import Preprocessing, open_rgb
 
 VALIDATION_SHARE = 0.15
 """Share of the training classes that is held out to choose the checkpoint."""
 _MIN_CLASSES_FOR_VALIDATION = 6
 _CACHE_SHARE_OF_MEMORY = 0.25
+_ASSUMED_MEMORY = 4e9  # bytes, where the system does not tell
 # Cached photos are this much larger than the crop, so that most random crops shrink them instead of enlarging them.
 _CACHE_SCALE = 1.3
 _CROP_AREA = (0.35, 1.0)
@@ -72,6 +74,7 @@ def read_labelled_folder(root: Path) -> LabelledPhotos:
     """
     if not root.is_dir():
         raise HdmlError(f"Labelled photos need a folder with one sub-folder per class, but there is no folder {root}.")
+    check_gallery(root)
     paths = [path for path in find_photos(root) if len(path.parts) > 1]
     classes = tuple(sorted({path.parts[0] for path in paths}))
     if len(classes) < 2:
@@ -118,8 +121,11 @@ def split_classes(photos: LabelledPhotos, test_classes: str) -> ClassSplit:
             f"Training needs at least 2 classes with 2 photos or more besides the test classes, but {photos.root} has "
             f"{len(paired)}; add photos or choose fewer --test-classes."
         )
-    if test and not any(sizes[name] > 1 for name in test):
-        raise HdmlError(f"The test classes need at least one class with 2 photos or more, but {photos.root} has none there.")
+    if test and (len(test) < 2 or not any(sizes[name] > 1 for name in test)):
+        raise HdmlError(
+            "Testing needs at least 2 classes, one of them with 2 photos or more, since among photos of one class no answer is "
+            f"wrong; --test-classes {test_classes} gives {len(test)} of {photos.root}."
+        )
     validation = _spaced(paired, round(VALIDATION_SHARE * len(paired))) if len(paired) >= _MIN_CLASSES_FOR_VALIDATION else ()
     return ClassSplit(tuple(name for name in rest if name not in validation), validation, tuple(sorted(test)))
 
@@ -158,7 +164,10 @@ def _as_share(rule: str) -> float | None:
 def _listed_classes(names: Sequence[str], file: Path) -> set[str]:
     if not file.is_file():
         raise HdmlError(f"--test-classes must be none, last:N, half, a share such as 0.5 or a file of class names, got {file}.")
-    listed = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    try:
+        listed = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    except UnicodeDecodeError as error:
+        raise HdmlError(f"{file} must list classes one a line as UTF-8 text, but is in another encoding.") from error
     unknown = sorted(listed - set(names))
     if unknown or not listed:
         problem = f"names {unknown[0]!r}, which is no class of this folder" if unknown else "names no class"
@@ -172,16 +181,8 @@ def _spaced(names: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(names[int((index + 0.5) * len(names) / count)] for index in range(count))
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A photo that was left out of training, and why."""
-
-    path: Path
-    reason: str
-
-
 class TrainingPhotos:
-    """Photos decoded once at training resolution and kept while a quarter of the memory lasts; beyond that, decoded each time.
+    """Photos decoded once at training resolution and kept while a quarter of the free memory lasts, the rest decoded each time.
 
     Args:
         root: the folder.
@@ -193,15 +194,15 @@ class TrainingPhotos:
         self._crop = crop
         self._shorter_side = round(_CACHE_SCALE * crop)
         self._cache: dict[Path, NDArray[np.uint8]] = {}
-        self._free = _CACHE_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self._free = _CACHE_SHARE_OF_MEMORY * (available_memory() or _ASSUMED_MEMORY)
 
-    def read(self, paths: Sequence[Path], *, keep: Collection[Path], on_read: Callable[[], None]) -> list[Failure]:
+    def read(self, paths: Sequence[Path], *, keep: Collection[Path], on_read: Callable[[], None]) -> dict[Path, str]:
         """Decode every photo once and keep those to be learned from; returns those that cannot be read, with the reason."""
-        failures = []
+        failures = {}
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for path, result in zip(paths, pool.map(self._try_decode, paths), strict=True):
                 if isinstance(result, str):
-                    failures.append(Failure(path, result))
+                    failures[path] = result
                 elif path in keep and result.nbytes < self._free:
                     self._cache[path] = result
                     self._free -= result.nbytes
@@ -228,10 +229,16 @@ class TrainingPhotos:
             image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
         return np.asarray(image)
 
+    def _decode_again(self, path: Path) -> NDArray[np.uint8]:
+        try:
+            return self._decode(path)
+        except UnreadableImage as error:
+            raise HdmlError(f"{self._root / path} could be read when the run began, but now {error}; put it back.") from error
+
     def _augmented(self, path: Path, random: np.random.Generator) -> NDArray[np.uint8]:
         """A random crop of area and aspect, and a coin's flip (arXiv:1903.05503, section 4.2, with random area)."""
         pixels = self._cache.get(path)
-        image = Image.fromarray(self._decode(path) if pixels is None else pixels)
+        image = Image.fromarray(self._decode_again(path) if pixels is None else pixels)
         box = _random_box(image.width, image.height, random)
         crop = image.resize((self._crop, self._crop), Image.Resampling.BILINEAR, box=box)
         return np.asarray(crop)[:, :: -1 if random.random() < 0.5 else 1]

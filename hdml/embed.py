@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hdml.model import EncoderNetwork
+from indexing.errors import HdmlError, UnreadableImage
 from indexing.preprocess import Preprocessing, load_array
 
 _BATCH = 32
@@ -29,12 +29,18 @@ def embed_photos(network: EncoderNetwork, files: Sequence[Path], preprocessing: 
     """Embed photos in float32, in order; leaves the network in evaluation mode.
 
     Raises:
-        UnreadableImage: a photo cannot be read.
+        HdmlError: a photo cannot be read.
     """
     network.eval().to(device)
     embeddings = np.empty((len(files), network.dimension), np.float32)
     norms = np.empty(len(files), np.float32)
-    load = partial(load_array, preprocessing=preprocessing)
+
+    def load(file: Path) -> NDArray[np.float32]:
+        try:
+            return load_array(file, preprocessing)
+        except UnreadableImage as error:
+            raise HdmlError(f"{file}: {error}") from error
+
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, torch.inference_mode():
         for start in range(0, len(files), _BATCH):
             images = np.stack(list(pool.map(load, files[start : start + _BATCH])))

@@ -31,6 +31,7 @@ from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, finge
 from hdml.measure import evaluate_network, measured_photos
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record
+from hdml.sampling import PairSampler
 from hdml.train import TrainConfig, TrainProgress, train
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
@@ -98,7 +99,9 @@ def plan_run(
     weights = weights if weights in ("none", "imagenet") else str(Path(weights).resolve())
     test_classes = absolute_rule(test_classes)
     split = split_classes(photos, test_classes)
-    epoch = len(photos.of_classes(split.train).paths) // (2 * classes_per_batch)
+    learned = photos.of_classes(split.train)
+    sampler = PairSampler(learned.labels.tolist(), classes_per_batch=classes_per_batch, seed=0)
+    epoch = len(learned.paths) // (2 * sampler.classes_per_batch)
     config = TrainConfig(
         backbone=backbone,
         weights=weights,
@@ -246,8 +249,7 @@ def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     """Photos from all over the folder to compare an export on, without those that training could not read either."""
     sample = photos.paths[:: max(1, len(photos.paths) // PARITY_PHOTOS)]
     failures = TrainingPhotos(photos.root, image_size).read(sample, keep=(), on_read=lambda: None)
-    failed = {failure.path for failure in failures}
-    return [photos.root / path for path in sample if path not in failed]
+    return [photos.root / path for path in sample if path not in failures]
 
 
 def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[LabelledPhotos, TrainingPhotos]:
@@ -271,9 +273,9 @@ def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) 
         if found.reason is not None:  # known from the name alone, so that it is not among the photos
             watcher.say(f"Left out: {found.path}: {found.reason}")
     failures = decoded.read(photos.paths, keep=set(photos.of_classes(learned).paths), on_read=on_read)
-    for failure in failures:
-        watcher.say(f"Left out: {failure.path}: {failure.reason}")
-    return photos.without({failure.path for failure in failures}), decoded
+    for path, reason in failures.items():
+        watcher.say(f"Left out: {path}: {reason}")
+    return photos.without(failures), decoded
 
 
 def _say_split(photos: LabelledPhotos, split: ClassSplit, measured_on: str, watcher: Watcher) -> None:

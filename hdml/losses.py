@@ -53,7 +53,10 @@ def triplet_loss(anchors: Tensor, candidates: Tensor, *, margin: float) -> Tenso
 
 
 def embedding_regulariser(anchors: Tensor, positives: Tensor) -> Tensor:
-    """Sohn's L2 term: a quarter of the sum of the mean squared lengths of anchors [N, D] and positives [N, D]."""
+    """Sohn's L2 term: a quarter of the sum of the mean squared lengths of anchors [N, D] and positives [N, D].
+
+    It belongs to the N-pair loss; here the triplet loss has it too, so that the losses differ in one thing only.
+    """
     return 0.25 * (anchors.square().sum(1).mean() + positives.square().sum(1).mean())
 
 

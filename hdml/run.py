@@ -55,10 +55,11 @@ class StepLog:
     """Appends one JSON object a step; what a killed run logged beyond its checkpoint is dropped when it goes on."""
 
     def __init__(self, run: Path, *, steps_done: int) -> None:
-        self._path = run / LOG
         kept = [row for row in read_log(run) if row["step"] < steps_done]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        temporary = run / f"{LOG}.writing"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(run / LOG)
+        self._file = (run / LOG).open("a", encoding="utf-8", buffering=1)
 
     def add(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")

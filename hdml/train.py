@@ -274,10 +274,9 @@ def train(
         first, best = state["steps_done"], state["best"]
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first)
-    saved = time.monotonic()
+    saved = reported = time.monotonic()
     trainee.model.train()
     for step, images, labels in _batches(sampler, photos, train_set, range(first, config.steps), config.seed):
-        started = time.monotonic()
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(_rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
@@ -287,16 +286,17 @@ def train(
         validation = None
         if done in evaluate_at:
             validation = _validate(trainee, validation_set, config, device)
-            score = math.inf if validation is None else validation.map_at_r
-            if score > best or validation is None:
-                best = score if validation else best
+            score = validation.map_at_r if validation else 0.0
+            if score >= best:
+                best = score
                 trainee.save_model(run / MODEL, {"steps_done": done, "validation": validation.to_json() if validation else None})
         row = {"step": step, **asdict(losses.figures), "validation": validation.to_json() if validation else None}
         log.add(row)
         if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
             trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best})
             saved = time.monotonic()
-        rate = len(images) / (time.monotonic() - started)
+        now = time.monotonic()
+        rate, reported = len(images) / (now - reported), now
         report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation))
     log.close()
 

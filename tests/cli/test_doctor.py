@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import indexing.memory
 from cli import doctor
 from cli.main import app
 
@@ -110,6 +111,6 @@ def test_workspace_tells_what_it_holds(tiny_run: Path) -> None:
 def test_little_room_is_broken_for_the_disk_and_noted_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE", 10**18)
     monkeypatch.setattr(doctor, "LEAST_MEMORY", 10**18)
-    monkeypatch.setattr(doctor, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(indexing.memory, "available_memory", lambda: 10**9)
     assert doctor.check_disk(tmp_path / "not" / "yet").state == "broken"
     assert (doctor.check_memory().state, doctor.check_memory().found) == ("note", "1.0 GB available")

@@ -87,7 +87,7 @@ def test_without_a_folder_it_trains_on_the_built_in_set_and_says_so(
     assert done.code == 0, done.stderr
     folder = tmp_path / "workspace" / "butterflies"
     assert len(list(folder.glob("*/*.jpg"))) == 32
-    assert f"Training on the built-in set, {folder}: drawn butterflies" in done.stderr
+    assert "Training on the built-in set: drawn butterflies" in done.stderr
     check_evaluation(done.json["after"], queries=16, classes=4)
     config = read_record(tmp_path / "workspace" / "runs" / done.json["run"])["config"]
     assert (config["test_classes"], config["weights"], config["steps"]) == ("half", "none", 1)
@@ -177,6 +177,12 @@ def test_name_of_another_run_is_refused_and_that_run_stays(hdml: Command, shapes
     write_record(run, {"status": "finished", "note": "of before"})
     assert "needs a name of its own" in hdml("train", shapes, *SMALL, "--run", "mine").sentence
     assert read_record(run) == {"status": "finished", "note": "of before"}
+
+
+def test_name_with_a_slash_is_refused(hdml: Command, shapes: Path) -> None:
+    done = hdml("train", shapes, *SMALL, "--run", "a/b")
+    assert done.code == 1
+    assert "holds no slash, but got a/b" in done.stderr
 
 
 def test_resuming_an_unknown_run_names_the_unfinished_ones(hdml: Command, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_split_parts_are_disjoint_and_together_whole() -> None:
         ("half", "klmnopqrst"),
         ("0.5", "klmnopqrst"),
         ("0.1", "st"),
-        ("last:1", "t"),
+        ("last:2", "st"),
         ("last:17", "defghijklmnopqrst"),
     ],
 )
@@ -91,6 +91,9 @@ def test_split_by_a_file_of_names(tmp_path: Path) -> None:
     file.write_text("c\nzebra\n")
     with pytest.raises(HdmlError, match="'zebra', which is no class of this folder"):
         split_classes(LETTERS, str(file))
+    file.write_text("c\ncafé\n", encoding="latin-1")
+    with pytest.raises(HdmlError, match="is in another encoding"):
+        split_classes(LETTERS, str(file))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,8 @@ def test_split_by_a_file_of_names(tmp_path: Path) -> None:
         ("1.5", "between 0 and 1, got 1.5"),
         ("nowhere.txt", "got nowhere.txt"),
         ("last:19", "at least 2 classes with 2 photos or more"),
+        ("last:1", "Testing needs at least 2 classes.* gives 1 of"),
+        ("0.01", "Testing needs at least 2 classes.* gives 1 of"),
     ],
 )
 def test_split_rule_that_cannot_be_used_says_why(rule: str, sentence: str) -> None:
@@ -119,7 +124,7 @@ def test_validation_never_holds_a_class_that_cannot_ask() -> None:
 
 
 def test_test_classes_without_a_pair_are_refused() -> None:
-    with pytest.raises(HdmlError, match="test classes need at least one class with 2 photos"):
+    with pytest.raises(HdmlError, match="Testing needs at least 2 classes, one of them with 2 photos or more"):
         split_classes(fake_photos({**dict.fromkeys("abcdef", 3), "g": 1, "h": 1}), "last:2")
 
 
@@ -143,9 +148,15 @@ def test_unreadable_photo_is_reported_and_stops_nothing(folder: Path) -> None:
     photos = read_labelled_folder(folder)
     seen = []
     failures = TrainingPhotos(folder, 32).read(photos.paths, keep=set(), on_read=lambda: seen.append(1))
-    assert [failure.path for failure in failures] == [bad]
-    assert "not in an image format" in failures[0].reason
+    assert failures.keys() == {bad}
+    assert "not in an image format" in failures[bad]
     assert len(seen) == 72
+
+
+def test_photo_that_vanishes_while_training_is_named(folder: Path) -> None:
+    photos = TrainingPhotos(folder, 32)
+    with pytest.raises(HdmlError, match=r"gone/1\.jpg could be read when the run began, but now there is no such file"):
+        photos.batch([Path("gone/1.jpg")], (0, 0))
 
 
 def test_batch_is_a_function_of_paths_and_seed_whether_cached_or_not(shapes: Path) -> None:

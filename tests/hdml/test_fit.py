@@ -356,7 +356,7 @@ def test_run_resumed_elsewhere_finds_its_files_and_keeps_its_classes(
     monkeypatch.chdir(away)
     with pytest.raises(KeyboardInterrupt):
         finish(home / "run", Notes(interrupt_at=2))
-    (home / "unseen.txt").write_text("goldenrod-rectangle")
+    (home / "unseen.txt").write_text("goldenrod-rectangle\nseagreen-rectangle")
     record = finish(home / "run")
     assert record["classes"]["test"] == list(UNSEEN)
     assert record["after"]["classes"] == len(UNSEEN)

@@ -158,7 +158,7 @@ def run_training(shapes: Path, run: Path, config: TrainConfig, *, kill_after: in
     photos = read_labelled_folder(shapes)
     split = split_classes(photos, config.test_classes)
     decoded = TrainingPhotos(shapes, config.image_size)
-    assert decoded.read(photos.paths, keep=set(photos.paths), on_read=lambda: None) == []
+    assert decoded.read(photos.paths, keep=set(photos.paths), on_read=lambda: None) == {}
 
     def report(progress: TrainProgress) -> None:
         if progress.step == kill_after:
