@@ -1,7 +1,7 @@
 """How far one gets on the built-in set without learning anything: thumbnails and colour histograms as embeddings.
 
     python -m benchmarks.builtin_set [--json]                          # the table in docs/built-in-set.md
-    python -m benchmarks.builtin_set --sheet docs/images/butterflies.jpg   # the picture in the README
+    python -m benchmarks.builtin_set --sheet docs/images/butterflies.jpg   # the picture there
 
 The set's species are sorted by name and halved. Each photo of the second half queries all the others of that half, as a trained
 net is tested; what a net reaches there is printed by ``hdml train``.

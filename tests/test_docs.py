@@ -62,6 +62,15 @@ def test_documents_name_only_commands_and_options_that_exist() -> None:
     assert unknown == []
 
 
+def test_links_and_pictures_lead_to_files_that_are_there() -> None:
+    broken = []
+    for text in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)\s#]+)", text.read_text()):
+            if "://" not in target and not (text.parent / target).exists():
+                broken.append(f"{text.name}: {target}")
+    assert broken == []
+
+
 def test_changelog_has_a_place_for_what_comes_next() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(r"^## \[?Unreleased\]?$", changelog, re.MULTILINE)
