@@ -9,6 +9,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.api import make_router
 from app.galleries import Galleries
+from app.origin import OwnPagesOnly
 from app.problems import add_problem_handlers
 from app.ui import mount_page
 from indexing.workspace import Workspace
@@ -22,7 +23,8 @@ def create_app(workspace: Workspace, *, index: Path | None = None, device: str =
 
     Args:
         workspace: whose indexes are served; it may hold none yet.
-        index: folder of the index that answers when none is named; the last updated one if not given.
+        index: folder of the index that answers when none is named, inside the workspace or not; the last updated one if not
+            given.
         device: ``auto``, ``cpu`` or ``cuda``.
         page: whether the page is served beside the routes; importing what it needs takes seconds.
     """
@@ -35,6 +37,7 @@ def create_app(workspace: Workspace, *, index: Path | None = None, device: str =
 
     # FastAPI's documentation pages load their scripts from a foreign host; the schema itself stays at /openapi.json.
     api = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan)
+    api.add_middleware(OwnPagesOnly)
     api.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
     add_problem_handlers(api)
     api.include_router(make_router(galleries))

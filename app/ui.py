@@ -6,9 +6,10 @@ bytes that were chosen, and page and programs cannot give different answers.
 
 import importlib.resources
 import os
+from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -35,6 +36,11 @@ def mount_page(api: FastAPI) -> FastAPI:
     def plotly() -> FileResponse:
         file = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
         return FileResponse(str(file), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
+
+    # Gradio would store whatever is sent to it; a route made before its own takes precedence.
+    @api.post("/gradio_api/upload", include_in_schema=False)
+    def no_upload() -> None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "Photos are sent to /v1/search, which keeps none.")
 
     with gradio.Blocks(title="hdml", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, _HOUR)) as page:
         gradio.HTML("<hdml-header></hdml-header>", apply_default_css=False)
