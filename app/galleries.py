@@ -1,8 +1,10 @@
 """The indexes that the server answers from, opened when first asked for and then kept open."""
 
 import threading
+import weakref
 from pathlib import Path
 
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.errors import HdmlError
 from indexing.hardness import HardnessLens
 from indexing.search import OpenIndex
@@ -16,52 +18,106 @@ class UnknownIndex(HdmlError):
 class Galleries:
     """Open indexes and their lenses; safe from several threads.
 
-    An index that is made while the server runs can be asked for at once.
+    An index that is made while the server runs can be asked for at once, and so can one that is removed and made anew.
     """
 
     def __init__(self, workspace: Workspace, *, default: Path | None = None, device: str = "auto") -> None:
         """Serve a workspace.
 
         Args:
-            default: folder of the index that answers when none is named; the last updated one if not given.
+            default: folder of the index that answers when none is named, inside the workspace or not; the last updated one if
+                not given.
             device: where to embed and search, see ``--device``.
         """
-        self._workspace, self._default, self._device = workspace, default, device
-        self._indexes: dict[Path, OpenIndex] = {}
-        self._lenses: dict[Path, HardnessLens] = {}
-        self._lock = threading.RLock()
+        self._workspace, self._device = workspace, device
+        self._default = None if default is None else default.resolve()
+        self._kept: dict[Path, _KeptOpen] = {}
+        self._lock = threading.Lock()
 
     def listed(self) -> list[IndexInfo]:
-        """The workspace's indexes, the default one first."""
-        return sorted(self._workspace.indexes(), key=lambda index: index.path != self._default)
+        """What can be asked for by name, the default one first."""
+        return served_indexes(self._workspace, self._default)
 
     def index(self, name: str | None = None) -> OpenIndex:
         """The index of that name, or the default one; raises HdmlError when there is none or it cannot be opened."""
-        path = self._find(name)
-        with self._lock:
-            if path not in self._indexes:
-                self._indexes[path] = OpenIndex(path, device=self._device)
-            return self._indexes[path]
+        return self._keep(name).index()
 
     def lens(self, name: str | None = None) -> HardnessLens:
         """The lens of an index; raises NoLens when it has none, and HdmlError as index does."""
-        opened = self.index(name)
-        with self._lock:
-            if opened.path not in self._lenses:
-                self._lenses[opened.path] = HardnessLens(opened)
-            return self._lenses[opened.path]
+        return self._keep(name).lens()
 
     def close(self) -> None:
-        for opened in self._indexes.values():
-            opened.close()
+        for kept in self._kept.values():
+            kept.close()
+
+    def _keep(self, name: str | None) -> "_KeptOpen":
+        path = self._find(name)
+        with self._lock:
+            return self._kept.setdefault(path, _KeptOpen(path, self._device))
 
     def _find(self, name: str | None) -> Path:
         if name is None:
             return self._default or self._workspace.find_index()
         if self._default is not None and name == self._default.name:
             return self._default
-        # Only listed names: a path from the network must not open anything.
-        indexes = {index.name: index.path for index in self._workspace.indexes()}
+        # Compared with what there is: a name from the network must not become a path.
+        indexes = {path.parent.name: path.parent for path in self._workspace.indexes_dir.glob(f"*/{CATALOGUE}")}
         if name not in indexes:
-            raise UnknownIndex(f"the server has no index {name}; it has {', '.join(indexes) or 'none'}")
+            names = sorted(indexes.keys() | ({self._default.name} if self._default else set()))
+            raise UnknownIndex(f"the server has no index {name}; it has {', '.join(names) or 'none'}")
         return indexes[name]
+
+
+def served_indexes(workspace: Workspace, default: Path | None) -> list[IndexInfo]:
+    """A workspace's indexes, the last updated first; before all others the default one, which may lie outside it."""
+    found = workspace.indexes()
+    if default is None:
+        return found
+    with Catalogue(default) as catalogue:
+        about = catalogue.about()
+        first = IndexInfo(default.name, default, about.gallery, about.fingerprint, catalogue.count(), about.updated)
+    return [first, *(index for index in found if index.name != first.name)]
+
+
+class _KeptOpen:
+    """An index that stays open while its catalogue is the same file; one that has taken its place is opened in its stead."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        self._path, self._device = path, device
+        self._opened: OpenIndex | None = None
+        self._lens: HardnessLens | None = None
+        self._file: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def index(self) -> OpenIndex:
+        with self._lock:
+            return self._current()
+
+    def lens(self) -> HardnessLens:
+        with self._lock:
+            opened = self._current()
+            if self._lens is None:
+                self._lens = HardnessLens(opened)
+            return self._lens
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def _current(self) -> OpenIndex:
+        file = _identity(self._path / CATALOGUE)
+        if self._opened is None or file != self._file:
+            opened = OpenIndex(self._path, device=self._device)
+            # Other threads may still search what this one replaces: the last to let go of it closes it.
+            weakref.finalize(opened, opened.catalogue.close)
+            self._opened, self._lens, self._file = opened, None, file
+        return self._opened
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Device and number of a file, which no other file has while it is open; None when there is none."""
+    try:
+        about = file.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino

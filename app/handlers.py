@@ -1,6 +1,7 @@
 """From a request's plain values to plain answers; knows neither HTTP nor the page."""
 
 import random
+import threading
 import time
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,8 @@ from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import OpenIndex, answer
 
 _SAMPLE = 24
+# A photo may take 600 MB while it is decoded, and its embedding every core.
+_DECODING = threading.Semaphore(2)
 
 
 def list_indexes(galleries: Galleries) -> dict[str, Any]:
@@ -40,7 +43,8 @@ def search(
     started = time.perf_counter()
     match upload, item_id:
         case Upload(name, content), None:
-            query, results = name, opened.search_photo(content, k=k, min_score=min_score)
+            with _DECODING:
+                query, results = name, opened.search_photo(content, k=k, min_score=min_score)
         case None, int():
             known_path(opened, item_id)
             query, results = f"id {item_id}", opened.search_item(item_id, k=k, min_score=min_score)
@@ -54,13 +58,16 @@ def list_labels(opened: OpenIndex) -> dict[str, Any]:
     return {"labels": [{"label": label, "items": count} for label, count in opened.catalogue.labels().items()]}
 
 
-def list_items(opened: OpenIndex, label: str | None) -> dict[str, Any]:
-    """All items of a label; without one, a few that give an impression of the gallery."""
-    if label is not None:
-        items = [{"id": item.id, "path": item.path, "label": item.label} for item in opened.catalogue.items(label)]
-    else:
-        items = _sample(opened)
-    return {"items": items}
+def list_items(opened: OpenIndex, label: str | None, *, limit: int) -> dict[str, Any]:
+    """The first items of a label; without one, a few that give an impression of the gallery. ``total`` counts all of them."""
+    if label is None:
+        return {"items": _sample(opened)[:limit], "total": opened.item_count}
+    total = opened.catalogue.labels().get(label, 0)
+    return {"items": _items_of(opened, label, limit=limit), "total": total}
+
+
+def _items_of(opened: OpenIndex, label: str, *, limit: int) -> list[dict[str, Any]]:
+    return [{"id": item_id, "path": path, "label": label} for item_id, path in opened.catalogue.photos(label, limit=limit)]
 
 
 def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
@@ -68,8 +75,7 @@ def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
     labels = list(opened.catalogue.labels())
     if labels:
         chosen = [labels[i * len(labels) // min(len(labels), _SAMPLE)] for i in range(min(len(labels), _SAMPLE))]
-        items = [opened.catalogue.items(label)[0] for label in chosen]
-        return [{"id": item.id, "path": item.path, "label": item.label} for item in items]
+        return [item for label in chosen for item in _items_of(opened, label, limit=1)]
     if opened.item_count == 0:
         return []
     results = opened.search_vector(np.ones(opened.dimension, np.float32), k=_SAMPLE)
@@ -80,17 +86,20 @@ def look(
     galleries: Galleries, index: str | None, anchor: int | None, positive: int | None, *, dark: bool = False
 ) -> dict[str, Any]:
     """The lens around an anchor, or around a surprising one when none is given: its numbers and its figure."""
-    lens, opened = galleries.lens(index), galleries.index(index)
+    lens = galleries.lens(index)
+    opened = lens.opened
     seen = lens.look(surprising_anchor(opened) if anchor is None else anchor, positive)
     return {"index": opened.name, "model": opened.model, **asdict(seen), "figure": lens_figure(seen, opened.name, dark=dark)}
 
 
 def surprising_anchor(opened: OpenIndex) -> int:
     """A random item of a random label that has at least two; raises NoLens when there is no such label."""
-    labels = [label for label, count in opened.catalogue.labels().items() if count > 1]
+    labels = [(label, count) for label, count in opened.catalogue.labels().items() if count > 1]
     if not labels:
         raise NoLens(
             f"The index {opened.name} has no label with two photos; the lens needs labelled photos: put them into one sub-folder "
             'per label and run "hdml index" again.'
         )
-    return random.choice(opened.catalogue.items(random.choice(labels))).id
+    label, count = random.choice(labels)
+    ((item_id, _),) = opened.catalogue.photos(label, limit=1, offset=random.randrange(count))
+    return item_id

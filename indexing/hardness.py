@@ -134,7 +134,11 @@ class Look:
 
 
 class HardnessLens:
-    """The lens of one open index; several threads may look at once."""
+    """The lens of one open index; several threads may look at once.
+
+    Attributes:
+        opened: the index.
+    """
 
     def __init__(self, opened: OpenIndex) -> None:
         """Raises NoLens when the index has no synthesizer, and HdmlError when it has a damaged or a foreign one."""
@@ -147,7 +151,7 @@ class HardnessLens:
                 f"the synthesizer of the index {opened.name} must belong to its encoder {opened.model}, but belongs to "
                 f"{self._synthesizer.fingerprint}; remove the index and build it anew"
             )
-        self._opened = opened
+        self.opened = opened
         self._photos = _Photos(-1, [], np.empty((0, opened.dimension), np.float32))
 
     def look(self, anchor_id: int, positive_id: int | None = None) -> Look:
@@ -164,7 +168,7 @@ class HardnessLens:
         photos = self._current_photos()
         anchor = photos.positions.get(anchor_id)
         if anchor is None:
-            raise NoLens(f"the anchor must be a photo of the index {self._opened.name}, but it has none with id {anchor_id}.")
+            raise NoLens(f"the anchor must be a photo of the index {self.opened.name}, but it has none with id {anchor_id}.")
         distances = np.linalg.norm(photos.vectors - photos.vectors[anchor], axis=1)
         by_distance = [int(i) for i in np.argsort(distances, kind="stable") if i != anchor]
         positives = _positives(photos.items, anchor, by_distance)
@@ -190,7 +194,7 @@ class HardnessLens:
         reembedded_distances = np.linalg.norm(synthetic - synthetic[0], axis=1)
         found = []
         for row, i in enumerate(negatives, start=2):
-            nearest = self._opened.search_vector(synthetic[row], k=NEAREST)
+            nearest = self.opened.search_vector(synthetic[row], k=NEAREST)
             found.append(
                 Negative(
                     photo=seen(i),
@@ -216,9 +220,9 @@ class HardnessLens:
 
     def _current_photos(self) -> "_Photos":
         """All photos of the index, read again only when the index has changed."""
-        photos, sequence = self._photos, self._opened.catalogue.sequence()
+        photos, sequence = self._photos, self.opened.catalogue.sequence()
         if photos.sequence != sequence:
-            photos = self._photos = _read_photos(self._opened, sequence)
+            photos = self._photos = _read_photos(self.opened, sequence)
         return photos
 
 

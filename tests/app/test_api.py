@@ -1,8 +1,13 @@
 """The routes as a program meets them: right answers, and every refusal a problem with a reason."""
 
 import io
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +15,19 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from PIL import Image
 
+import app.galleries
 import app.uploads
+import indexing.catalogue
+import indexing.database
+from app.galleries import Galleries
+from app.handlers import search, surprising_anchor
 from app.server import create_app
+from app.uploads import Upload
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.indexer import update_index
-from indexing.search import OpenIndex
+from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
+from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
 
 ANSWER = {"query", "index", "model", "elapsed_ms", "results"}
 RESULT = {"id", "path", "label", "score"}
@@ -115,7 +128,7 @@ def test_indexes_are_listed_with_their_model_and_size(client: TestClient, opened
 
 
 @pytest.mark.parametrize("route", ["/v1/items", "/v1/labels", "/v1/lens", "/image/1"])
-@pytest.mark.parametrize("name", ["other", "../photos", "/etc", ""])
+@pytest.mark.parametrize("name", ["other", "../photos", "photos/", "..", ".", "/", "/etc", ""])
 def test_unknown_index_is_a_404_that_names_what_there_is(client: TestClient, route: str, name: str) -> None:
     status, reason = refused(client.get(route, params={"index": name}))
     assert status == 404
@@ -127,8 +140,28 @@ def test_items_are_found_by_label_and_sampled_without(client: TestClient, opened
     assert [(entry["label"], entry["items"]) for entry in labels] == list(opened.catalogue.labels().items())
     items = client.get("/v1/items", params={"label": "red-right"}).json()["items"]
     assert sorted(item["path"] for item in items) == [f"red-right/{number}.jpg" for number in range(5)]
-    sample = client.get("/v1/items").json()["items"]
-    assert {item["label"] for item in sample} == {"blue-left", "blue-right", "green-left", "red-right"}
+    sample = client.get("/v1/items").json()
+    assert {item["label"] for item in sample["items"]} == {"blue-left", "blue-right", "green-left", "red-right"}
+    assert sample["total"] == 20
+
+
+def test_items_are_limited_and_their_total_told(client: TestClient) -> None:
+    answer = client.get("/v1/items", params={"label": "red-right", "limit": 2}).json()
+    assert [item["path"] for item in answer["items"]] == ["red-right/0.jpg", "red-right/1.jpg"]
+    assert answer["total"] == 5
+    for limit in (0, 1001):
+        assert refused(client.get("/v1/items", params={"label": "red-right", "limit": limit}))[0] == 422
+
+
+def test_page_visit_reads_no_vector(client: TestClient, opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a vector was read")
+
+    monkeypatch.setattr(Catalogue, "_items", read)
+    for route in ("/v1/indexes", "/v1/labels", "/v1/items", "/v1/items?label=red-right"):
+        assert client.get(route).status_code == 200
+    labels = opened.catalogue.labels()
+    assert opened.catalogue.paths_and_labels([surprising_anchor(opened)]).popitem()[1][1] in labels
 
 
 def test_thumbnail_is_encoded_anew_upright_and_small(client: TestClient, opened: OpenIndex, photos: Path) -> None:
@@ -169,6 +202,63 @@ def test_server_answers_only_to_this_machines_names(client: TestClient) -> None:
     assert client.get("/healthz", headers={"host": "attacker.example"}).status_code == 400
 
 
+CROSS_SITE = {"sec-fetch-site": "cross-site"}
+LINK = {**CROSS_SITE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://attacker.example"},
+        {"origin": "http://127.0.0.1:8000"},
+        {"origin": "http://localhost"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1@attacker.example"},
+        CROSS_SITE,
+        {**CROSS_SITE, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {**LINK, "sec-fetch-dest": "iframe"},
+        LINK,  # a form that is sent
+    ],
+)
+def test_other_sites_pages_are_refused(client: TestClient, photos: Path, headers: dict[str, str]) -> None:
+    content = (photos / "blue-left" / "1.jpg").read_bytes()
+    status, reason = refused(client.post("/v1/search", content=content, headers={"content-type": "text/plain", **headers}))
+    assert (status, "other sites" in reason) == (403, True)
+    if headers != LINK:
+        assert refused(client.get("/v1/lens", headers=headers))[0] == 403
+
+
+@pytest.mark.parametrize("headers", [{}, LINK, {"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}])
+def test_own_page_programs_and_links_are_answered(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.get("/healthz", headers=headers).status_code == 200
+
+
+def test_own_page_may_search(client: TestClient, photos: Path) -> None:
+    content = (photos / "blue-left" / "1.jpg").read_bytes()
+    for host in ("127.0.0.1:7860", "localhost:7860"):
+        headers = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+        assert client.post("/v1/search", content=content, headers=headers).status_code == 200
+
+
+def test_few_photos_are_decoded_at_once(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def search_photo(*_: object, **__: object) -> list[Result]:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.02)
+        with lock:
+            at_work -= 1
+        return []
+
+    monkeypatch.setattr(OpenIndex, "search_photo", search_photo)
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: search(opened, Upload("photo", b""), None, k=1), range(12)))
+    assert most == 2
+
+
 def test_workspace_without_an_index_lists_none_and_says_how_to_make_one(tmp_path: Path) -> None:
     api = create_app(Workspace(tmp_path / "empty"), device="cpu", page=False)
     with TestClient(api, base_url="http://127.0.0.1") as client:
@@ -190,6 +280,68 @@ def test_index_made_while_the_server_runs_can_be_searched(
     answer = client.post("/v1/search?k=2&index=photos-2", content=(other / "1.jpg").read_bytes()).json()
     assert answer["results"][0]["path"] == "1.jpg"
     assert answer["results"][0]["label"] is None
+
+
+def test_index_that_is_removed_and_made_anew_is_taken_up(
+    client: TestClient, workspace: Workspace, photos: Path, tiny_run: Path
+) -> None:
+    assert client.get("/v1/lens").json()["model"] == TINY.fingerprint
+    anew = replace(TINY, fingerprint="feedfeedfeedfeed")
+    write_tiny_encoder(tiny_run / "new.onnx", anew, seed=1).replace(tiny_run / "encoder.onnx")
+    write_tiny_synthesizer(tiny_run / "new.onnx", anew).replace(tiny_run / "synthesizer.onnx")
+    shutil.rmtree(workspace.find_index())
+    status, reason = refused(client.get("/v1/items?index=photos"))
+    assert (status, "it has none" in reason) == (404, True)
+    update_index(photos, workspace.index_for_gallery(photos), tiny_run / "encoder.onnx", device="cpu")
+    content = (photos / "blue-left" / "1.jpg").read_bytes()
+    for index in ("", "&index=photos"):
+        answer = client.post(f"/v1/search?k=1{index}", content=content).json()
+        assert (answer["model"], answer["results"][0]["path"]) == (anew.fingerprint, "blue-left/1.jpg")
+        assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-4)
+    assert client.get("/v1/lens?index=photos").json()["model"] == anew.fingerprint
+
+
+def test_request_opens_no_index_but_its_own(client: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = workspace.indexes_dir / "other"
+    shutil.copytree(workspace.find_index(), other)
+    assert client.get("/v1/items?index=photos").status_code == 200
+    opened: list[Path] = []
+    monkeypatch.setattr(indexing.catalogue, "connect", lambda path: opened.append(path) or indexing.database.connect(path))
+    assert client.get("/v1/items?index=photos").status_code == 200
+    assert opened == []
+    assert client.get("/v1/items?index=other").status_code == 200
+    assert opened == [other / CATALOGUE]
+
+
+def test_index_that_is_being_opened_keeps_no_other_waiting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(workspace.find_index(), workspace.indexes_dir / "slow")
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(OpenIndex):
+        def __init__(self, index_dir: Path, *, device: str) -> None:
+            if index_dir.name == "slow":
+                begun.set()
+                assert go_on.wait(30)
+            super().__init__(index_dir, device=device)
+
+    monkeypatch.setattr(app.galleries, "OpenIndex", Slow)
+    galleries = Galleries(workspace, device="cpu")
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(galleries.index, "slow")
+        assert begun.wait(30)
+        try:
+            assert pool.submit(galleries.index, "photos").result(timeout=30).name == "photos"
+        finally:
+            go_on.set()
+        assert slow.result(timeout=30).name == "slow"
+    galleries.close()
+
+
+def test_page_stores_no_upload(workspace: Workspace) -> None:
+    with TestClient(create_app(workspace, device="cpu"), base_url="http://127.0.0.1") as client:
+        assert client.get("/").status_code == 200
+        for path in ("/gradio_api/upload", "/gradio_api/upload/", "/gradio_api/upload?upload_id=1"):
+            assert refused(client.post(path, files={"files": ("evil.html", b"<script>")}))[0] == 404
 
 
 def test_routes_never_import_torch(workspace: Workspace, photos: Path) -> None:
