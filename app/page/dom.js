@@ -13,6 +13,34 @@ export class Isolated extends HTMLElement {
   }
 }
 
+/** An element over the indexes that can be searched; a subclass builds itself from them, the default one first. */
+export class OverIndexes extends Isolated {
+  async connectedCallback() {
+    if (this.started) return;
+    this.started = true;
+    await this.start();
+  }
+
+  async start() {
+    let found;
+    try {
+      found = await indexes();
+    } catch (error) {
+      this.fill(failure(error.message, () => this.start()));
+      return;
+    }
+    if (found.length === 0) this.fill(firstSteps());
+    else this.build(found.map((index) => index.name));
+  }
+}
+
+/** What went wrong, with a button that tries again. */
+export function failure(sentence, again) {
+  const retry = make("button", { type: "button", className: "quiet", textContent: "Try again" });
+  retry.onclick = again;
+  return make("p", { className: "failed", role: "alert" }, sentence, " ", retry);
+}
+
 /** An element with properties and children; children are nodes or strings. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -29,9 +57,11 @@ export function pictureOf(id, index, size = 320) {
   return `/image/${id}?${new URLSearchParams({ index, size })}`;
 }
 
-/** JSON from one of the server's routes; an Error with the server's sentence when it refuses. */
+/** JSON from one of the server's routes; an Error with the server's sentence when it refuses, or with ours when it is gone. */
 export async function ask(path, options = {}) {
-  const response = await fetch(path, options);
+  const response = await fetch(path, options).catch(() => {
+    throw new Error("The server does not answer; see whether hdml serve still runs.");
+  });
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
     throw new Error(problem.detail ?? `The server answered ${response.status}.`);
@@ -67,14 +97,19 @@ export function firstSteps() {
   );
 }
 
-/** The indexes that can be searched, the default one first; asked for once by the whole page. */
+/** The indexes that can be searched, the default one first; asked for once by the whole page, until it is answered. */
 let listed;
-export function indexes() {
-  listed ??= ask("/v1/indexes").then((answer) => answer.indexes);
+function indexes() {
+  listed ??= ask("/v1/indexes")
+    .then((answer) => answer.indexes)
+    .catch((error) => {
+      listed = undefined;
+      throw error;
+    });
   return listed;
 }
 
-/** A choice among the indexes; hidden while there is only one. */
+/** A choice among the indexes, a label around a select; hidden while there is only one. */
 export function indexChoice(names, onChange) {
   const choice = make("select", { ariaLabel: "Index" }, ...names.map((name) => make("option", { value: name }, name)));
   choice.onchange = () => onChange(choice.value);

@@ -1,35 +1,14 @@
-import { ask, firstSteps, indexChoice, indexes, isDark, Isolated, make, pictureOf, wish } from "./dom.js";
+import { ask, failure, indexChoice, isDark, make, OverIndexes, pictureOf, wish } from "./dom.js";
 
 /** One anchor, its positive and negatives, and what the trained synthesis makes of them. */
-class HardnessLens extends Isolated {
-  async connectedCallback() {
-    if (this.ready) return;
-    this.ready = true;
-    const found = await indexes();
-    if (found.length === 0) {
-      this.fill(firstSteps());
-      return;
-    }
-    this.index = wish.index ?? found[0].name;
-    this.build(found.map((index) => index.name));
-    await this.listLabels();
-    window.addEventListener("hdml-look", () => this.look(wish.anchor, null, wish.index));
-    new MutationObserver(() => this.shown && this.look(this.shown.anchor.id, this.shown.positive.id)).observe(document.body, {
-      attributeFilter: ["class"],
-    });
-    this.look(wish.anchor);
-  }
-
+class HardnessLens extends OverIndexes {
   build(names) {
+    this.turn = 0; // of the newest look; an answer to an older one is not shown
     this.labels = make("select", { ariaLabel: "Label of the anchor" });
     this.labels.onchange = () => this.listItems();
     const surprise = make("button", { type: "button", textContent: "Surprise me" });
     surprise.onclick = () => this.look();
-    const choice = indexChoice(names, async (name) => {
-      this.index = name;
-      await this.listLabels();
-      this.look();
-    });
+    this.choice = indexChoice(names, (name) => this.look(null, null, name));
     this.items = make("div", { className: "strip", ariaLabel: "Photos of the label" });
     this.status = make("p", { className: "status", role: "status" });
     // Plotly's style sheet is the document's, so that the figure is drawn there and shown here through a slot.
@@ -38,47 +17,72 @@ class HardnessLens extends Isolated {
     this.hint = make("div", { className: "hint", hidden: true });
     this.caption = make("p", { className: "caption" });
     this.table = make("div", { className: "table" });
-    const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Anchor from ", this.labels), surprise, choice);
+    const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Anchor from ", this.labels), surprise, this.choice);
     const frame = make("div", { className: "frame" }, make("slot", { name: "plot" }), this.hint);
     const view = make("div", { className: "view" }, make("figure", {}, frame, this.caption), this.table);
     this.fill(make("div", { className: "hardness" }, controls, this.items, this.status, view));
-  }
-
-  async listLabels() {
-    const { labels } = await ask(`/v1/labels?${new URLSearchParams({ index: this.index })}`);
-    this.labels.replaceChildren(...labels.map(({ label, items }) => make("option", { value: label }, `${label} (${items})`)));
-  }
-
-  async listItems() {
-    const { items } = await ask(`/v1/items?${new URLSearchParams({ index: this.index, label: this.labels.value })}`);
-    this.items.replaceChildren(
-      ...items.map((item) => {
-        const picture = make("img", { src: pictureOf(item.id, this.index, 96), alt: item.path, loading: "lazy" });
-        const photo = make("button", { type: "button", title: item.path }, picture);
-        photo.classList.toggle("chosen", item.id === this.shown?.anchor.id);
-        photo.onclick = () => this.look(item.id);
-        return photo;
-      }),
+    window.addEventListener("hdml-look", () => this.look(wish.anchor, null, wish.index));
+    new MutationObserver(() => this.shown && this.look(this.shown.anchor.id, this.shown.positive.id, this.shown.index)).observe(
+      document.body,
+      { attributeFilter: ["class"] },
     );
+    this.look(wish.anchor, null, wish.index ?? names[0]);
   }
 
   /** Look around an anchor; without one, around a random one. */
-  async look(anchor, positive, index) {
-    this.index = index ?? this.index;
-    const parameters = new URLSearchParams({ index: this.index, theme: isDark() ? "dark" : "light" });
+  async look(anchor, positive, index = this.index) {
+    const turn = ++this.turn;
+    this.index = this.choice.control.value = index;
+    const parameters = new URLSearchParams({ index, theme: isDark() ? "dark" : "light" });
     if (anchor != null) parameters.set("anchor", anchor);
     if (positive != null) parameters.set("positive", positive);
     try {
+      if (index !== this.listed) await this.listLabels(index);
       const shown = await ask(`/v1/lens?${parameters}`);
-      this.show(shown);
+      if (turn === this.turn) this.show(shown);
     } catch (error) {
-      this.shown = undefined;
-      this.status.textContent = error.message;
-      this.status.classList.add("failed");
-      this.plot.replaceChildren();
-      this.caption.textContent = "";
-      this.table.replaceChildren();
+      if (turn === this.turn) this.refuse(error.message);
     }
+  }
+
+  async listLabels(index) {
+    const { labels } = await ask(`/v1/labels?${new URLSearchParams({ index })}`);
+    if (index !== this.index) return;
+    this.labels.replaceChildren(...labels.map(({ label, items }) => make("option", { value: label }, `${label} (${items})`)));
+    this.items.replaceChildren();
+    this.listed = index;
+  }
+
+  async listItems() {
+    const { index } = this, label = this.labels.value;
+    const isCurrent = () => index === this.index && label === this.labels.value;
+    try {
+      const { items, total } = await ask(`/v1/items?${new URLSearchParams({ index, label })}`);
+      if (!isCurrent()) return;
+      this.items.replaceChildren(...items.map((item) => this.thumbnail(item, index)));
+      if (total > items.length) this.items.append(make("span", { className: "more" }, `and ${total - items.length} more`));
+    } catch (error) {
+      if (isCurrent()) this.items.replaceChildren(failure(error.message, () => this.listItems()));
+    }
+  }
+
+  thumbnail({ id, path }, index) {
+    const picture = make("img", { src: pictureOf(id, index, 96), alt: path, loading: "lazy" });
+    const photo = make("button", { type: "button", title: path, ariaLabel: `Look from ${path}` }, picture);
+    photo.classList.toggle("chosen", id === this.shown?.anchor.id);
+    photo.onclick = () => this.look(id, null, index);
+    return photo;
+  }
+
+  refuse(sentence) {
+    this.shown = undefined;
+    this.status.textContent = sentence;
+    this.status.classList.add("failed");
+    Plotly.purge(this.plot);
+    this.hint.hidden = true;
+    this.caption.textContent = "";
+    this.table.replaceChildren();
+    if (this.labels.value) this.listItems();
   }
 
   show(look) {
@@ -95,27 +99,32 @@ class HardnessLens extends Isolated {
     this.caption.textContent =
       "True: every distance from the anchor (the centre) is the Euclidean distance between unnormalised embeddings, and each pulled " +
       "negative lies on the straight line from its negative to the anchor. Projected: the angles, which keep " +
-      `${Math.round(100 * look.angle_share)} % of the variation among directions. The dashed circle is d⁺, the distance of the positive.`;
+      `${Math.round(100 * look.angle_share)} % of the variation among directions. The dashed circle is d⁺, the distance of the positive. ` +
+      "Re-embedded: the distance once the anchor, too, has passed generator and head, at inference, with running statistics; " +
+      "training uses those of each batch.";
     this.table.replaceChildren(this.ruler(look));
   }
 
   draw(look) {
     const { data, layout } = look.figure;
     Plotly.react(this.plot, data, layout, { displayModeBar: false, responsive: true });
-    this.plot.removeAllListeners("plotly_hover");
-    this.plot.removeAllListeners("plotly_unhover");
+    for (const kind of ["hover", "unhover", "click"]) this.plot.removeAllListeners(`plotly_${kind}`);
     this.plot.on("plotly_hover", ({ points: [point], event }) => {
       const [id, label, distance] = point.customdata;
-      const picture = make("img", { src: pictureOf(id, this.index, 96), alt: "" });
+      const picture = make("img", { src: pictureOf(id, look.index, 96), alt: "" });
       const made = point.data.name === "synthetics" || point.data.name === "pulled negatives";
       const text = `${made ? `${point.data.name.replace(/s$/, "")} of ` : ""}${label ?? "no label"}`;
-      this.hint.replaceChildren(picture, make("span", {}, make("b", {}, text), ` at ${distance.toFixed(3)}`));
+      this.hint.replaceChildren(picture, make("span", {}, make("b", {}, text), ` at ${distance.toFixed(3)}`, make("small", {}, label === null ? "" : "Click to look from it.")));
       const frame = this.plot.getBoundingClientRect();
       this.hint.style.left = `${event.clientX - frame.left + 12}px`;
       this.hint.style.top = `${event.clientY - frame.top + 12}px`;
       this.hint.hidden = false;
     });
     this.plot.on("plotly_unhover", () => (this.hint.hidden = true));
+    this.plot.on("plotly_click", ({ points: [point] }) => {
+      const [id, label] = point.customdata;
+      if (label !== null) this.look(id, null, look.index); // photos without a label can be no anchors
+    });
   }
 
   /** The numbers behind the figure, negative by negative, and the real photos nearest to each synthetic. */
@@ -147,9 +156,11 @@ class HardnessLens extends Isolated {
   }
 
   photo({ id, label, path }) {
-    const picture = make("img", { src: pictureOf(id, this.index, 96), alt: label ?? path, loading: "lazy" });
-    const button = make("button", { type: "button", className: "small", title: `${path}: look from here` }, picture);
-    button.onclick = () => this.look(id);
+    const { index } = this.shown;
+    const picture = make("img", { src: pictureOf(id, index, 96), alt: label ?? path, loading: "lazy" });
+    const title = `Look from ${path}`;
+    const button = make("button", { type: "button", className: "small", title, ariaLabel: title }, picture);
+    button.onclick = () => this.look(id, null, index);
     return button;
   }
 }

@@ -1,26 +1,12 @@
-import { ask, firstSteps, indexChoice, indexes, Isolated, make, openLens, pictureOf } from "./dom.js";
+import { ask, failure, indexChoice, make, openLens, OverIndexes, pictureOf } from "./dom.js";
 
 const COUNTS = [10, 20, 50, 100];
 
 /** Search by a photo that is chosen, dropped, pasted or taken, or by a photo of the gallery. */
-class PhotoSearch extends Isolated {
-  async connectedCallback() {
-    if (this.ready) return;
-    this.ready = true;
+class PhotoSearch extends OverIndexes {
+  build(names) {
     this.past = [];
-    const found = await indexes();
-    if (found.length === 0) {
-      this.fill(firstSteps());
-      return;
-    }
-    this.index = found[0].name;
-    this.sizes = new Map(found.map((index) => [index.name, index.items]));
-    this.build(found);
-    this.say(`${this.sizes.get(this.index)} photos in ${this.index}. Choose one to look for its like.`);
-    this.showSample();
-  }
-
-  build(found) {
+    this.turn = 0; // of the newest question; an answer to an older one is not shown
     this.file = make("input", { type: "file", accept: "image/*", ariaLabel: "Query photo" });
     this.file.onchange = () => this.file.files[0] && this.searchPhoto(this.file.files[0]);
     this.preview = make("img", { className: "preview", alt: "The query photo", hidden: true });
@@ -39,16 +25,14 @@ class PhotoSearch extends Isolated {
     this.back.onclick = () => this.goBack();
     const camera = make("button", { type: "button", className: "quiet", textContent: "Use the camera" });
     camera.onclick = () => this.useCamera();
-    const names = found.map((index) => index.name);
-    const choice = indexChoice(names, (name) => {
-      this.index = name;
-      this.query ? this.run(this.query) : this.showSample();
-    });
+    this.choice = indexChoice(names, (name) => this.changeIndex(name));
     this.status = make("p", { className: "status", role: "status" });
     this.results = make("ol", { className: "results" });
-    const controls = make("div", { className: "controls" }, camera, make("label", { className: "choice" }, "Results ", this.count), choice, this.back);
+    const count = make("label", { className: "choice" }, "Results ", this.count);
+    const controls = make("div", { className: "controls" }, camera, count, this.choice, this.back);
     const side = make("div", { className: "side" }, this.drop, controls);
     this.fill(make("div", { className: "search" }, side, make("div", { className: "found" }, this.status, this.results)));
+    this.showSample(names[0]);
   }
 
   takeDrops() {
@@ -60,6 +44,7 @@ class PhotoSearch extends Isolated {
       });
     }
     window.addEventListener("paste", (event) => {
+      if (!this.checkVisibility()) return; // another tab is shown
       const photo = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
       if (photo) this.searchPhoto(photo);
     });
@@ -69,8 +54,11 @@ class PhotoSearch extends Isolated {
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ video: true });
       const video = make("video", { srcObject: stream, autoplay: true, muted: true, playsInline: true });
-      const take = make("button", { type: "button", textContent: "Take the photo" });
-      const dialog = make("dialog", {}, video, take);
+      const take = make("button", { type: "button", textContent: "Take the photo", disabled: true });
+      const cancel = make("button", { type: "button", className: "quiet", textContent: "Cancel" });
+      const dialog = make("dialog", { ariaLabel: "Camera" }, video, make("div", { className: "controls" }, take, cancel));
+      video.onplaying = () => (take.disabled = false); // before, there is no picture to take
+      cancel.onclick = () => dialog.close();
       dialog.onclose = () => {
         stream.getTracks().forEach((track) => track.stop());
         dialog.remove();
@@ -90,12 +78,19 @@ class PhotoSearch extends Isolated {
 
   searchPhoto(file) {
     this.remember();
-    this.run({ file, picture: URL.createObjectURL(file) });
+    this.run({ index: this.choice.control.value, file, picture: URL.createObjectURL(file) });
   }
 
-  searchItem(id) {
+  searchItem(index, id) {
     this.remember();
-    this.run({ id, picture: pictureOf(id, this.index) });
+    this.run({ index, id, picture: pictureOf(id, index) });
+  }
+
+  /** A photo that was sent is looked for in the other index as well; an item of one index means nothing to another. */
+  changeIndex(index) {
+    this.remember();
+    if (this.query?.file) this.run({ ...this.query, index });
+    else this.showSample(index);
   }
 
   remember() {
@@ -107,16 +102,10 @@ class PhotoSearch extends Isolated {
     if (previous) this.run(previous);
   }
 
-  /** Ask for the like of a query; the newest question's answer is shown, whichever comes first. */
+  /** Ask for the like of a query. */
   async run(query) {
-    this.query = query;
-    this.back.hidden = this.past.length === 0;
-    this.preview.src = query.picture;
-    this.preview.hidden = false;
-    this.drop.classList.add("filled");
-    this.status.classList.remove("failed");
-    this.say("Searching …");
-    const parameters = new URLSearchParams({ k: this.count.value, index: this.index });
+    const turn = this.turnTo(query, query.index);
+    const parameters = new URLSearchParams({ k: this.count.value, index: query.index });
     const options = { method: "POST" };
     if (query.file) {
       options.body = new FormData();
@@ -126,36 +115,58 @@ class PhotoSearch extends Isolated {
     }
     try {
       const answer = await ask(`/v1/search?${parameters}`, options);
-      if (this.query !== query) return;
-      this.show(answer.results);
+      if (turn !== this.turn) return;
+      this.show(answer.results, query.index);
       const model = `model ${answer.model}, index ${answer.index}`;
-      this.say(`${answer.results.length} of ${this.sizes.get(answer.index)} photos · ${model} · ${Math.round(answer.elapsed_ms)} ms`);
+      this.say(`${answer.results.length} photos · ${model} · ${Math.round(answer.elapsed_ms)} ms`);
     } catch (error) {
-      if (this.query === query) this.fail(error.message);
+      if (turn === this.turn) this.fail(error.message);
     }
   }
 
-  async showSample() {
-    const { items } = await ask(`/v1/items?${new URLSearchParams({ index: this.index })}`);
-    if (!this.query) this.show(items);
+  /** A few photos of an index, to search from. */
+  async showSample(index) {
+    const turn = this.turnTo(undefined, index);
+    try {
+      const { items, total } = await ask(`/v1/items?${new URLSearchParams({ index })}`);
+      if (turn !== this.turn) return;
+      this.show(items, index);
+      this.say(`${total} photos in ${index}. Choose one to look for its like.`);
+    } catch (error) {
+      if (turn === this.turn) this.results.replaceChildren(make("li", {}, failure(error.message, () => this.showSample(index))));
+    }
   }
 
-  show(items) {
-    this.results.replaceChildren(...items.map((item) => this.card(item)));
+  /** Show a query, or none, and its index in the controls; the number that its answer must still have to be shown. */
+  turnTo(query, index) {
+    this.query = query;
+    this.choice.control.value = index;
+    this.back.hidden = this.past.length === 0;
+    this.preview.hidden = !query;
+    if (query) this.preview.src = query.picture;
+    this.drop.classList.toggle("filled", query !== undefined);
+    this.status.classList.remove("failed");
+    this.say(query ? "Searching …" : "");
+    return ++this.turn;
   }
 
-  card({ id, path, label, score }) {
+  show(items, index) {
+    this.results.replaceChildren(...items.map((item) => this.card(item, index)));
+  }
+
+  card({ id, path, label, score }, index) {
     const name = label ?? path;
-    const picture = make("img", { src: pictureOf(id, this.index), alt: name, loading: "lazy" });
-    const photo = make("button", { type: "button", className: "photo", title: "Search from this photo" }, picture);
-    photo.onclick = () => this.searchItem(id);
-    const lens = make("button", { type: "button", className: "quiet lens", textContent: "Lens", title: "Open in the hardness lens" });
-    lens.onclick = () => openLens(this.index, id);
+    const picture = make("img", { src: pictureOf(id, index), alt: name, loading: "lazy" });
+    const photo = make("button", { type: "button", className: "photo", title: "Search from this photo", ariaLabel: `Search from ${path}` }, picture);
+    photo.onclick = () => this.searchItem(index, id);
+    const words = { textContent: "Lens", title: "Open in the hardness lens", ariaLabel: `Lens on ${path}` };
+    const lens = make("button", { type: "button", className: "quiet lens", ...words });
+    lens.onclick = () => openLens(index, id);
     const card = make("li", { className: "card" }, photo);
     if (score !== undefined) {
       const bar = make("span", { className: "bar", title: "Cosine similarity of the embeddings: 1 is the same direction" }, make("i"));
       bar.firstChild.style.width = `${100 * Math.max(0, score)}%`;
-      card.append(make("div", { className: "score" }, bar, make("output", {}, score.toFixed(3))));
+      card.append(make("div", { className: "score" }, bar, make("span", { className: "value" }, score.toFixed(3))));
     }
     card.append(make("div", { className: "name" }, make("b", { title: name }, name), lens));
     card.append(make("p", { className: "path", title: path }, path));

@@ -1,20 +1,23 @@
 """The page in a real browser: upload, results, a click on one, the lens; and the same answers as everywhere else."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from app.server import create_app
 from cli.chromium import find_chromium
+from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 
@@ -24,6 +27,18 @@ PASTE = """(bytes) => {
     const clipboardData = new DataTransfer();
     clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", { type: "image/jpeg" }));
     window.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+}"""
+
+
+# What the Lens button of a card does.
+LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
+# Id of the first negative, and where its point is in the window.
+FIRST_NEGATIVE = """() => {
+    const plot = document.querySelector("hardness-lens .plot");
+    const { x, y, customdata } = plot.data.find((trace) => trace.name === "negatives");
+    const { xaxis, yaxis } = plot._fullLayout;
+    const { left, top } = plot.getBoundingClientRect();
+    return [customdata[0][0], left + xaxis._offset + xaxis.l2p(x[0]), top + yaxis._offset + yaxis.l2p(y[0])];
 }"""
 
 
@@ -81,8 +96,16 @@ def search_by(page: Page, photo: Path) -> list[dict[str, object]]:
         page.locator("photo-search input[type=file]").set_input_files(photo)
     results: list[dict[str, object]] = answered.value.json()["results"]
     expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
-    expect(page.locator("photo-search output")).to_have_text([f"{result['score']:.3f}" for result in results])
+    expect(page.locator("photo-search .value")).to_have_text([f"{result['score']:.3f}" for result in results])
     return results
+
+
+def wait_for(page: Page, met: Callable[[], bool]) -> None:
+    """Let the browser work until something has happened here, ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while not met() and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert met()
 
 
 def test_upload_click_and_lens(page: Page, photos: Path, opened: OpenIndex) -> None:
@@ -127,7 +150,17 @@ def test_pasted_photo_is_searched(page: Page, photos: Path) -> None:
     expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
     page.evaluate(PASTE, list((photos / "blue-right" / "3.jpg").read_bytes()))
     expect(page.locator("photo-search .card .path").first).to_have_text("blue-right/3.jpg")
-    expect(page.locator("photo-search output").first).to_have_text("1.000")
+    expect(page.locator("photo-search .value").first).to_have_text("1.000")
+
+
+def test_paste_into_another_tab_searches_nothing(page: Page, photos: Path) -> None:
+    expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
+    page.get_by_role("tab", name="Hardness lens").click()
+    expect(page.locator("hardness-lens tbody tr")).to_have_count(3)
+    page.evaluate(PASTE, list((photos / "blue-right" / "3.jpg").read_bytes()))
+    page.get_by_role("tab", name="Search").click()
+    expect(page.locator("photo-search .card")).to_have_count(4)  # still one photo of each label
+    expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
 
 
 def test_camera_takes_a_query(page: Page) -> None:
@@ -138,6 +171,23 @@ def test_camera_takes_a_query(page: Page) -> None:
     assert answered.value.json()["query"] == "camera.jpg"
     expect(page.locator("photo-search .status")).to_contain_text(" ms")
     expect(page.locator("photo-search dialog")).to_have_count(0)
+
+
+def test_camera_without_a_picture_takes_none_and_can_be_left(page: Page) -> None:
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => new MediaStream(); }")
+    page.get_by_role("button", name="Use the camera").click()
+    dialog = page.get_by_role("dialog", name="Camera")
+    expect(dialog.get_by_role("button", name="Take the photo")).to_be_disabled()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(page.locator("photo-search dialog")).to_have_count(0)
+
+
+def test_buttons_of_a_card_are_named_after_its_photo(page: Page, photos: Path) -> None:
+    results = search_by(page, photos / "blue-left" / "2.jpg")
+    for result in results[:3]:
+        expect(page.get_by_role("button", name=f"Search from {result['path']}", exact=True)).to_have_count(1)
+        expect(page.get_by_role("button", name=f"Lens on {result['path']}", exact=True)).to_have_count(1)
+    assert page.locator("photo-search output, hardness-lens output").count() == 0
 
 
 def test_name_with_markup_is_shown_as_text(page: Page, photos: Path) -> None:
@@ -159,6 +209,146 @@ def test_command_line_rest_and_page_answer_alike(page: Page, address: str, works
     by_page = search_by(page, query)
     assert by_command == by_rest == by_page
     assert by_command[0]["path"] == name
+
+
+@pytest.mark.parametrize("route", ["/v1/indexes", "/v1/items?index=photos"])
+def test_what_failed_is_said_and_can_be_tried_again(browser: Browser, address: str, route: str) -> None:
+    page = browser.new_page()
+    page.route(f"{address}{route}", lambda asked: asked.abort())
+    page.goto(address, wait_until="domcontentloaded")
+    failed = page.locator("photo-search").get_by_text("The server does not answer")
+    expect(failed).to_be_visible(timeout=30_000)
+    page.unroute(f"{address}{route}")
+    page.locator("photo-search").get_by_role("button", name="Try again").click()
+    expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
+    expect(page.locator("photo-search .card")).to_have_count(4)
+    expect(failed).to_have_count(0)
+    page.close()
+
+
+def test_newest_look_is_shown_whichever_answer_comes_first(page: Page, opened: OpenIndex) -> None:
+    expect(page.locator("photo-search .card")).to_have_count(4)
+    first, second = opened.catalogue.items("blue-left")[:2]
+    late: list[Route] = []
+    page.route(f"**/v1/lens?*anchor={first.id}", lambda route: late.append(route))
+    page.evaluate(LOOK, ["photos", first.id])
+    page.get_by_role("tab", name="Hardness lens").click()
+    wait_for(page, lambda: bool(late))
+    page.evaluate(LOOK, ["photos", second.id])
+    expect(page.locator("hardness-lens .status")).to_contain_text(second.path)
+    late[0].continue_()
+    page.wait_for_timeout(500)
+    expect(page.locator("hardness-lens .status")).to_contain_text(second.path)
+
+
+def test_point_of_the_plot_can_be_looked_from(page: Page, opened: OpenIndex) -> None:
+    expect(page.locator("photo-search .card")).to_have_count(4)
+    page.evaluate(LOOK, ["photos", opened.catalogue.items("blue-left")[0].id])
+    page.get_by_role("tab", name="Hardness lens").click()
+    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
+    page.locator("hardness-lens .plot").scroll_into_view_if_needed()
+    item_id, x, y = page.evaluate(FIRST_NEGATIVE)
+    page.mouse.move(x, y)
+    expect(page.locator("hardness-lens .hint")).to_contain_text("Click to look from it.")
+    page.mouse.click(x, y)
+    expect(page.locator("hardness-lens .status")).to_contain_text(opened.catalogue.item(item_id).path)
+
+
+def test_strip_says_how_many_more_photos_there_are(page: Page) -> None:
+    def more(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(json={**answer.json(), "total": 1205})
+
+    page.route("**/v1/items?*label=*", more)
+    page.get_by_role("tab", name="Hardness lens").click()
+    expect(page.locator("hardness-lens .strip")).to_contain_text("and 1200 more")
+    expect(page.locator("hardness-lens .strip button")).to_have_count(5)
+
+
+@pytest.fixture
+def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Path) -> Workspace:
+    """Beside the index ``photos``, which is the newest, one of two labels with other ids for the same photos."""
+    other = tmp_path / "reds"
+    for label in ("red-right", "blue-right"):
+        shutil.copytree(photos / label, other / label)
+    update_index(other, workspace.index_for_gallery(other), tiny_run / "encoder.onnx", device="cpu")
+    update_index(photos, workspace.find_index("photos"), tiny_run / "encoder.onnx", device="cpu")
+    return workspace
+
+
+def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: Path) -> None:
+    choice = page.locator("photo-search").get_by_label("Index")
+    status, paths = page.locator("photo-search .status"), page.locator("photo-search .card .path")
+    back = page.get_by_role("button", name="Back")
+    expect(choice).to_have_value("photos")
+    search_by(page, photos / "blue-right" / "2.jpg")
+
+    with page.expect_response(lambda response: "/v1/search" in response.url) as answered:
+        choice.select_option("reds")  # the picture is looked for there as well
+    assert answered.value.json()["index"] == "reds"
+    expect(status).to_contain_text("index reds")
+    expect(paths).to_have_count(10)
+    back.click()
+    expect(status).to_contain_text("index photos")
+    expect(choice).to_have_value("photos")
+    expect(back).to_be_hidden()
+
+    page.locator("photo-search .card .photo").nth(1).click()
+    expect(status).to_contain_text("19 photos")
+    searches: list[str] = []
+    page.on("request", lambda request: searches.append(request.url) if "/v1/search" in request.url else None)
+    choice.select_option("reds")  # an item's id means nothing there
+    expect(status).to_contain_text("10 photos in reds")
+    expect(page.locator("photo-search .preview")).to_be_hidden()
+    assert searches == []
+    back.click()
+    expect(status).to_contain_text("19 photos · model")
+    expect(choice).to_have_value("photos")
+
+
+def test_lens_shows_the_index_that_it_was_opened_from(two_indexes: Workspace, page: Page) -> None:
+    lens, labels = page.locator("hardness-lens"), page.locator("hardness-lens").get_by_label("Label of the anchor")
+    page.locator("photo-search").get_by_label("Index").select_option("reds")
+    expect(page.locator("photo-search .status")).to_contain_text("10 photos in reds")
+    page.get_by_role("button", name="Lens on red-right/0.jpg").click()
+    expect(lens.locator(".status")).to_contain_text("red-right/0.jpg")
+    expect(lens.get_by_label("Index")).to_have_value("reds")
+    expect(labels.locator("option")).to_have_text(["blue-right (5)", "red-right (5)"])
+    expect(labels).to_have_value("red-right")
+    expect(lens.locator(".strip button.chosen")).to_have_count(1)
+
+    lens.get_by_label("Index").select_option("photos")
+    expect(labels.locator("option")).to_have_count(4)
+    expect(lens.locator("tbody tr")).to_have_count(3)
+    page.get_by_role("tab", name="Search").click()
+    page.get_by_role("button", name="Lens on blue-right/0.jpg").click()
+    expect(lens.get_by_label("Index")).to_have_value("reds")
+    expect(labels.locator("option")).to_have_count(2)
+    expect(labels).to_have_value("blue-right")
+
+
+def test_lens_recovers_from_an_anchor_without_a_look(page: Page, opened: OpenIndex) -> None:
+    page.get_by_role("tab", name="Hardness lens").click()
+    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
+    page.route("**/v1/lens?*anchor=*", lambda route: route.fulfill(status=422, json={"detail": "It is the only photo."}))
+    page.locator("hardness-lens tbody th button").first.click()
+    expect(page.locator("hardness-lens .status.failed")).to_have_text("It is the only photo.")
+    expect(page.locator("hardness-lens .plot image")).to_have_count(0)
+    page.get_by_role("button", name="Surprise me").click()
+    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
+
+
+def test_other_sites_page_searches_nothing_but_may_link_here(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address.replace('127.0.0.1', 'localhost')}/healthz")  # to a browser, that is another site
+    with page.expect_response(f"{address}/v1/search") as answered:
+        page.evaluate(
+            "(url) => fetch(url, { method: 'POST', mode: 'no-cors', body: 'x' }).catch(() => null)", f"{address}/v1/search"
+        )
+    assert answered.value.status == 403
+    page.evaluate("(url) => { location = url }", address)
+    expect(page.locator("photo-search .card")).to_have_count(4, timeout=30_000)
+    page.close()
 
 
 def test_empty_workspace_shows_the_first_steps(browser: Browser, tmp_path: Path) -> None:
