@@ -1,12 +1,9 @@
 """Which processor onnxruntime and faiss may use: one rule for ``--device auto|cpu|cuda``."""
 
 import ctypes
-import logging
 import sys
 
 from indexing.errors import HdmlError
-
-logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 
