@@ -27,6 +27,7 @@ class PhotoFile:
         size: in bytes.
         mtime_ns: time of the last change, in nanoseconds since 1970.
         reason: why it cannot be read, where that is known without opening it.
+        unseen: whether it, or what lies below it if it is a folder, may be there all the same and only could not be looked at.
     """
 
     path: str
@@ -34,13 +35,18 @@ class PhotoFile:
     size: int = 0
     mtime_ns: int = 0
     reason: str | None = None
+    unseen: bool = False
 
 
 def check_gallery(gallery: Path) -> Path:
     """The gallery's resolved path; raises HdmlError unless it is a folder."""
-    if not gallery.exists():
-        raise HdmlError(f"{gallery} must be a folder of photos, but it does not exist")
-    if not gallery.is_dir():
+    try:
+        mode = gallery.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise HdmlError(f"{gallery} must be a folder of photos, but it does not exist") from error
+    except OSError as error:
+        raise HdmlError(f"{gallery} must be a folder of photos, but cannot be reached: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
         raise HdmlError(f"{gallery} must be a folder of photos, but it is a file; give the folder that holds it")
     resolved = gallery.resolve()
     if not _is_text(str(resolved)):
@@ -58,6 +64,9 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
 
     Hidden files and folders are passed over. Links to folders are followed, but no folder is entered twice and none
     that holds the gallery, so a loop ends. A folder that cannot be listed is given as a PhotoFile with the reason.
+
+    Raises:
+        HdmlError: the gallery itself cannot be listed.
     """
     extensions = _photo_extensions()
     entered = {_identity(folder) for folder in (gallery.resolve(), *gallery.resolve().parents)}
@@ -70,7 +79,12 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
                 yield _photo_file(folder, parts, name)
     for error in unlisted:
         path = Path(error.filename).relative_to(gallery)
-        yield PhotoFile(_readable(path.as_posix()), None, reason=f"the folder cannot be listed: {error.strerror}")
+        if path == Path():
+            raise HdmlError(
+                f"{gallery} must be a folder of photos, but it cannot be listed: {error.strerror}; change its permissions"
+            ) from error
+        reason = f"the folder cannot be listed: {error.strerror}"
+        yield PhotoFile(_readable(path.as_posix()), None, reason=reason, unseen=True)
 
 
 def _photo_extensions() -> set[str]:
@@ -83,7 +97,10 @@ def _hidden(name: str) -> bool:
 
 
 def _enter(folder: Path, entered: set[tuple[int, int]]) -> bool:
-    identity = _identity(folder)
+    try:
+        identity = _identity(folder)
+    except OSError:
+        return True  # what cannot be looked at cannot be listed either, and the walk then says why
     if identity in entered:
         return False
     entered.add(identity)
@@ -104,7 +121,7 @@ def _photo_file(folder: str, parts: tuple[str, ...], name: str) -> PhotoFile:
     try:
         status = Path(folder, name).stat()
     except OSError as error:
-        return PhotoFile(path, label, reason=f"the file cannot be read: {error.strerror}")
+        return PhotoFile(path, label, reason=f"the file cannot be read: {error.strerror}", unseen=True)
     if not stat.S_ISREG(status.st_mode):
         return PhotoFile(path, label, reason="it is not a regular file")  # opening a pipe would wait for ever
     return PhotoFile(path, label, status.st_size, status.st_mtime_ns)

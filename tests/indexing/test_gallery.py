@@ -2,17 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile, check_gallery, find_photos, walk_gallery
-
-_NOBODY = 65534  # the user without rights of its own, on every Unix that has one
+from tests.indexing.conftest import ordinary_user
 
 
 def make(root: Path, *paths: str) -> Path:
@@ -83,32 +79,37 @@ def test_a_name_that_is_not_utf8_is_listed_in_readable_form(tmp_path: Path) -> N
     assert photo.reason == "the file's name or folder is not valid UTF-8; rename it"
 
 
-@contextmanager
-def ordinary_user(*folders: Path) -> Iterator[None]:
-    """Give root's folders to a user whom permissions bind, and be that user meanwhile; anybody else is one already."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for folder in folders:
-        os.chown(folder, _NOBODY, -1)
-    os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+def test_a_folder_that_may_not_be_listed_is_given_with_a_reason(outside: Path) -> None:
+    make(outside, "a.jpg", "locked/b.jpg")
+    (outside / "locked").chmod(0)
+    with ordinary_user(outside):
+        found = list(walk_gallery(outside))
+    assert found[0].path == "a.jpg"
+    assert found[1:] == [PhotoFile("locked", None, reason="the folder cannot be listed: Permission denied", unseen=True)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
-def test_a_folder_that_may_not_be_listed_is_given_with_a_reason() -> None:
-    # Not in tmp_path: what lies above it is closed to all users but the one that runs the tests.
-    with TemporaryDirectory() as name:
-        gallery = Path(name)
-        make(gallery, "a.jpg", "locked/b.jpg")
-        (gallery / "locked").chmod(0)
-        with ordinary_user(gallery, gallery / "locked"):
-            found = [(photo.path, photo.reason) for photo in walk_gallery(gallery)]
-        (gallery / "locked").chmod(0o700)
-    assert found == [("a.jpg", None), ("locked", "the folder cannot be listed: Permission denied")]
+def test_a_folder_that_may_be_listed_but_not_entered_stops_nothing(outside: Path) -> None:
+    make(outside, "a.jpg", "shut/b.jpg", "shut/deeper/c.jpg")
+    (outside / "shut").chmod(0o644)
+    with ordinary_user(outside):
+        found = {photo.path: (photo.reason, photo.unseen) for photo in walk_gallery(outside)}
+    (outside / "shut").chmod(0o700)
+    assert found == {
+        "a.jpg": (None, False),
+        "shut/b.jpg": ("the file cannot be read: Permission denied", True),
+        "shut/deeper": ("the folder cannot be listed: Permission denied", True),
+    }
+
+
+def test_a_gallery_that_may_not_be_listed_or_reached_is_an_error(outside: Path) -> None:
+    gallery = make(outside / "gallery", "inner/a.jpg")
+    gallery.chmod(0)
+    with ordinary_user(outside):
+        with pytest.raises(HdmlError, match=r"gallery must be a folder of photos, but it cannot be listed: Permission denied"):
+            list(walk_gallery(gallery))
+        with pytest.raises(HdmlError, match=r"inner must be a folder of photos, but cannot be reached: Permission denied"):
+            check_gallery(gallery / "inner")
+    gallery.chmod(0o700)
 
 
 def test_a_gallery_must_be_a_folder(tmp_path: Path) -> None:
