@@ -45,8 +45,14 @@ PRAGMA user_version = {SCHEMA_VERSION};
 """
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
-CREATE TEMP TABLE walk (path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE walk (
+    path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER
+) WITHOUT ROWID;
 CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT);
+CREATE TEMP VIEW kept AS  -- items whose file is there, or may be there for all that is known: '0' follows '/'
+    SELECT path FROM walk WHERE reason IS NULL
+    UNION SELECT path FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready'
+    UNION SELECT items.path FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0' WHERE unseen;
 """
 _RECORD = """
 INSERT INTO items (path, size, mtime_ns, label, state, reason, width, height, norm, vector)
@@ -58,6 +64,10 @@ ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime
 _RECORD_UNREADABLE = """
 INSERT INTO items (path, size, mtime_ns, label, state, reason)
 SELECT path, size, mtime_ns, label, 'failed', reason FROM walk WHERE reason IS NOT NULL
+ON CONFLICT (path) DO NOTHING
+"""
+_FIND_UNSEEN = """
+SELECT path, walk.reason FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready' ORDER BY path
 """
 _FIND_PENDING = """
 INSERT INTO pending (path)
@@ -70,7 +80,7 @@ _COMPARE = """
 SELECT
     (SELECT COUNT(*) FROM pending),
     (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
-    (SELECT COUNT(*) FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM walk WHERE reason IS NULL))
+    (SELECT COUNT(*) FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept))
 """
 _ROWS_AT_A_TIME = 4096
 
@@ -129,11 +139,16 @@ class EmbeddedPhoto:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a walk of the gallery means: photos to embed, photos unchanged, items whose file is gone."""
+    """What a walk of the gallery means: photos to embed, photos unchanged, items whose file is gone.
+
+    Items stay that may have their file still: those below a folder that could not be listed, and the ``unseen``, each with
+    the reason why its file could not be looked at.
+    """
 
     pending: int
     unchanged: int
     gone: int
+    unseen: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -230,7 +245,10 @@ class Catalogue:
 
     def item(self, item_id: int) -> Item:
         """One searchable item; raises HdmlError when there is none of that id."""
-        items = self._items("id = ?", item_id)
+        try:
+            items = self._items("id = ?", item_id)
+        except OverflowError:  # larger than any number that SQLite can hold
+            items = []
         if not items:
             raise HdmlError(
                 f"the index {self.path.parent.name} must hold the item that is asked for, but has none with id {item_id}"
@@ -288,13 +306,14 @@ class Catalogue:
 
     def compare(self, photos: Iterable[PhotoFile]) -> Comparison:
         """Take in what a walk of the gallery found and say what it means for the items; none is changed yet."""
-        rows = ((photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason) for photo in photos)
+        rows = ((photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason, photo.unseen) for photo in photos)
         with self._lock, in_words(self.path):
             self._connection.executescript(_WALK)
             with transaction(self._connection, "DEFERRED"):
-                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?)", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?)", rows)
                 self._connection.execute(_FIND_PENDING)
-        return Comparison(*self._rows(_COMPARE)[0])
+        ((pending, unchanged, gone),) = self._rows(_COMPARE)
+        return Comparison(pending, unchanged, gone, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)])
 
     def pending(self) -> Iterator[str]:
         """Paths of the photos that have to be embedded after a compare: new, changed, or failed before; sorted.
@@ -309,7 +328,7 @@ class Catalogue:
     def drop_gone(self) -> None:
         """After a compare, drop items whose file is gone, and note the files that are known to be unreadable."""
         with self._write() as connection:
-            connection.execute("DELETE FROM items WHERE path NOT IN (SELECT path FROM walk WHERE reason IS NULL)")
+            connection.execute("DELETE FROM items WHERE path NOT IN (SELECT path FROM kept)")
             connection.execute(_RECORD_UNREADABLE)
 
     def record(self, photos: list[tuple[str, EmbeddedPhoto]]) -> Recorded:

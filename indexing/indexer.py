@@ -74,7 +74,8 @@ def update_index(
 ) -> IndexReport:
     """Make the index of a gallery, or bring it up to date.
 
-    A file that cannot be read is listed in the report and stops nothing, even when it is every file. What is embedded is
+    A file that cannot be read is listed in the report and stops nothing, even when it is every file. Photos that cannot be
+    looked at, because a folder cannot be listed, are listed too and keep what the index knows of them. What is embedded is
     stored as it comes: after an interruption the next run goes on from there. With nothing to embed no encoder is loaded.
 
     Args:
@@ -109,7 +110,7 @@ def update_index(
             updated=total.updated,
             removed=comparison.gone,
             unchanged=comparison.unchanged,
-            failed=catalogue.failures(),
+            failed=sorted([*catalogue.failures(), *comparison.unseen], key=lambda failure: failure.path),
             items=catalogue.count(),
             images_per_second=speed if total.photos else 0.0,
         )

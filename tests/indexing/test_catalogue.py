@@ -127,6 +127,34 @@ def test_files_known_to_be_unreadable_are_listed_and_replace_their_item(index_di
         assert catalogue.count() == 1
 
 
+def test_items_whose_files_could_not_be_looked_at_stay_as_they_are(index_dir: Path) -> None:
+    others = ("cats/torn.jpg", "cats.jpg", "cats0.jpg")
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare(PhotoFile(path, None, 1, 1) for path in others)
+        torn = EmbeddedPhoto(Path("unused"), reason="torn")
+        catalogue.record([("cats/torn.jpg", torn), ("cats.jpg", ready(3)), ("cats0.jpg", ready(4))])
+        before = [catalogue.item_at(path).id for path in ("a.jpg", "cats/b.jpg")]
+    stray, cats = PhotoFile("a.jpg", None, reason="astray", unseen=True), PhotoFile("cats", None, reason="closed", unseen=True)
+    for gone in (2, 0):  # the second time the folder itself is known as unreadable
+        with Catalogue(index_dir) as catalogue:
+            comparison = catalogue.compare([stray, cats])
+            catalogue.drop_gone()
+            assert (comparison.gone, comparison.unseen) == (gone, [Failure("a.jpg", "astray")])
+            assert catalogue.failures() == [Failure("cats", "closed"), Failure("cats/torn.jpg", "torn")]
+            assert [item.id for item in catalogue.items()] == before
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2)])
+        catalogue.drop_gone()
+        assert [item.id for item in catalogue.items()] == before
+        assert catalogue.failures() == []
+
+
+@pytest.mark.parametrize("item_id", [99, 2**63, -(2**63) - 1, 99999999999999999999])
+def test_no_item_has_an_id_that_was_never_given_however_large(index_dir: Path, item_id: int) -> None:
+    with Catalogue(index_dir) as catalogue, pytest.raises(HdmlError, match=f"has none with id {item_id}"):
+        catalogue.item(item_id)
+
+
 def test_a_folder_without_a_catalogue_is_no_index(tmp_path: Path) -> None:
     with pytest.raises(HdmlError, match=r"must be an index, but it has no catalogue\.sqlite; make an index"):
         Catalogue(tmp_path)

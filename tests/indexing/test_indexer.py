@@ -18,6 +18,7 @@ from indexing.catalogue import Catalogue, Failure
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import Progress, embed_files, update_index
+from tests.indexing.conftest import ordinary_user
 
 UPDATE = """
 import os, signal, sys
@@ -168,6 +169,41 @@ def test_an_empty_or_missing_gallery_is_refused_and_an_index_stays(photos: Path,
     (photos / "readme.txt").write_text("the drive is not mounted")
     with pytest.raises(HdmlError, match="photos must hold photos, in itself or in its folders, but none was found"):
         update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert contents(index_dir) == before
+
+
+def test_photos_that_cannot_be_looked_at_keep_their_items(photos: Path, outside: Path, tiny_encoder: Path) -> None:
+    gallery, index_dir = outside / "photos", outside / "index"
+    shutil.copytree(photos, gallery)
+    shutil.copy(photos / "red-right" / "0.jpg", gallery / "flat.jpg")
+    update_index(gallery, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    (gallery / "blue-left").chmod(0)
+    (gallery / "green-left").chmod(0o644)
+    (gallery / "red-right" / "1.jpg").unlink()
+    with ordinary_user(outside):
+        report = update_index(gallery, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (report.added, report.updated, report.removed, report.unchanged, report.items) == (0, 0, 1, 10, 20)
+    unseen = [Failure(f"green-left/{number}.jpg", "the file cannot be read: Permission denied") for number in range(5)]
+    assert report.failed == [Failure("blue-left", "the folder cannot be listed: Permission denied"), *unseen]
+    del before["red-right/1.jpg"]
+    assert contents(index_dir) == before
+    for name in ("blue-left", "green-left"):
+        (gallery / name).chmod(0o700)
+    again = update_index(gallery, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (again.added, again.unchanged, again.failed) == (0, 20, [])
+    assert contents(index_dir) == before
+
+
+def test_a_gallery_that_may_not_be_listed_is_refused_and_its_index_stays(photos: Path, outside: Path, tiny_encoder: Path) -> None:
+    gallery, index_dir = outside / "photos", outside / "index"
+    shutil.copytree(photos, gallery)
+    update_index(gallery, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    gallery.chmod(0)
+    with ordinary_user(outside), pytest.raises(HdmlError, match="photos must be a folder of photos, but it cannot be listed"):
+        update_index(gallery, index_dir, index_dir / "encoder.onnx", device="cpu")
+    gallery.chmod(0o700)
     assert contents(index_dir) == before
 
 
