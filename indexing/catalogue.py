@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -169,11 +170,28 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Vectors:
-    """All searchable vectors at one moment: ids int64 [N], vectors float32 [N, D], and the sequence they belong to."""
+    """All searchable vectors of one moment, in the order of their ids.
+
+    Attributes:
+        sequence: that they belong to.
+        dimension: D.
+        pages: ids int64 [n] and vectors float32 [n, D] of a few thousand items at a time; to be read once.
+    """
 
     sequence: int
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    dimension: int
+    pages: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+
+def has_catalogue(index_dir: Path) -> bool:
+    """Whether a folder is an index; raises HdmlError when that cannot be told, as of a folder that is closed to this user."""
+    path = index_dir / CATALOGUE
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise HdmlError(f"{path} cannot be reached: {error.strerror}; change the permissions of its folder") from error
 
 
 class Catalogue:
@@ -182,7 +200,7 @@ class Catalogue:
     def __init__(self, index_dir: Path) -> None:
         """Open an index's catalogue; raises HdmlError when there is none, or when it is damaged or of another version."""
         self.path = index_dir / CATALOGUE
-        if not self.path.is_file():
+        if not has_catalogue(index_dir):
             raise HdmlError(f'{index_dir} must be an index, but it has no {CATALOGUE}; make an index with "hdml index FOLDER"')
         self._lock = threading.Lock()
         with in_words(self.path):
@@ -195,14 +213,15 @@ class Catalogue:
 
     @classmethod
     def create(cls, index_dir: Path, *, gallery: Path, fingerprint: str, dimension: int) -> Self:
-        """Make and open an empty catalogue; it appears whole or not at all."""
+        """Make and open an empty catalogue; it appears whole or not at all, and raises HdmlError where there is one already."""
         unfinished = index_dir / f"{CATALOGUE}.part"
         unfinished.unlink(missing_ok=True)
         meta = {"gallery": str(gallery), "fingerprint": fingerprint, "dimension": dimension, "sequence": 0, "updated": _now()}
         with in_words(unfinished), closing(connect(unfinished)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # readers go on while the indexer writes; the file remembers it
             connection.executescript(SCHEMA)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        unfinished.replace(index_dir / CATALOGUE)
+        _give_name(unfinished, index_dir / CATALOGUE)
         return cls(index_dir)
 
     def _prepare(self) -> None:
@@ -211,7 +230,6 @@ class Catalogue:
             raise HdmlError(
                 f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}; index its folder anew"
             )
-        self._connection.execute("PRAGMA journal_mode = WAL")  # readers go on while the indexer writes
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def __enter__(self) -> Self:
@@ -277,18 +295,13 @@ class Catalogue:
         rows = self._rows(query, json.dumps(ids))
         return {item_id: (path, label) for item_id, path, label in rows}
 
-    def vectors(self) -> Vectors:
-        """All searchable vectors, in the order of their ids, read straight into one array."""
-        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all three
+    @contextmanager
+    def vectors(self) -> Iterator[Vectors]:
+        """All searchable vectors, which are read while the context lasts; other readers of this catalogue wait for its end."""
+        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all
             meta = dict(self._connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'dimension')"))
-            (count,) = self._connection.execute("SELECT COUNT(*) FROM items WHERE state = 'ready'").fetchone()
-            found = Vectors(meta["sequence"], np.empty(count, np.int64), np.empty((count, meta["dimension"]), np.float32))
             rows = self._connection.execute("SELECT id, vector FROM items WHERE state = 'ready' ORDER BY id")
-            for start in range(0, count, _ROWS_AT_A_TIME):
-                ids, blobs = zip(*rows.fetchmany(_ROWS_AT_A_TIME), strict=True)
-                found.ids[start : start + len(ids)] = ids
-                found.vectors[start : start + len(ids)].reshape(-1)[:] = np.frombuffer(b"".join(blobs), np.float32)
-        return found
+            yield Vectors(meta["sequence"], meta["dimension"], _pages(rows, meta["dimension"]))
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
         columns = "id, path, label, width, height, vector, norm"
@@ -356,6 +369,24 @@ class Catalogue:
         """Ids and paths of searchable items of a label, by id; no vector is read."""
         query = "SELECT id, path FROM items WHERE state = 'ready' AND label = ? ORDER BY id LIMIT ? OFFSET ?"
         return self._rows(query, label, limit, offset)
+
+
+def _give_name(unfinished: Path, path: Path) -> None:
+    """Rename a database that is closed, but never onto another: processes that have that one open would go on with its log."""
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError as error:
+        raise HdmlError(f"{path} must be new, but another process has made it meanwhile; run the command again") from error
+    except OSError:  # not every file system has links
+        unfinished.rename(path)
+    else:
+        unfinished.unlink()
+
+
+def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    while page := rows.fetchmany(_ROWS_AT_A_TIME):
+        ids, blobs = zip(*page, strict=True)
+        yield np.array(ids, np.int64), np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
 
 
 def _row(path: str, photo: EmbeddedPhoto) -> dict[str, Any]:

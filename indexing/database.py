@@ -1,5 +1,6 @@
 """SQLite as the catalogue uses it: connecting, transactions, and its failures put into words."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,19 @@ LOCK_WAIT_S = 10.0
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a database that several threads may use in turn; transactions are begun and ended by hand."""
-    return sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+    """Open a database that several threads may use in turn; transactions are begun and ended by hand.
+
+    One whose folder may not be written is opened for reading.
+    """
+    uri = path.absolute().as_uri() + _options(path)
+    return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+
+
+def _options(path: Path) -> str:
+    if os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        return ""
+    # SQLite wants to make a log and an index of it beside the database even to read, unless it is told that nothing changes.
+    return "?mode=ro" if path.with_name(f"{path.name}-wal").exists() else "?mode=ro&immutable=1"
 
 
 @contextmanager

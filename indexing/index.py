@@ -2,6 +2,9 @@
 
 import logging
 import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Vectors
 from indexing.errors import HdmlError
+from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
 
 # faiss has no type stubs: below, an index is ``Any``.
 MAX_GPU_RESULTS = 2048
+_ABANDONED_S = 3600.0  # an unfinished cache that has not grown for so long is of a process that was killed
 _GPU_SCRATCH_BYTES = 64 << 20  # faiss takes 1.5 GB unless told otherwise
 
 
@@ -23,32 +28,52 @@ def cache_path(index_dir: Path, sequence: int) -> Path:
     return index_dir / f"index.{sequence}.faiss"
 
 
+def cached_sequences(index_dir: Path) -> list[int]:
+    """Sequence numbers that there are caches of, ascending."""
+    numbers = (path.name.split(".")[1] for path in index_dir.glob("index.*.faiss"))
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
 def read_index(index_dir: Path, catalogue: Catalogue) -> tuple[int, Any]:
-    """The faiss index of the catalogue's present vectors and their sequence number; built and saved when no cache fits."""
+    """A faiss index to search with, and the sequence number of its vectors.
+
+    They are the catalogue's present ones: cached, or else built and saved. While a process is indexing, which moves the
+    sequence on all the time, they may be those of the newest cache there is, and what is built is not saved.
+    """
     sequence = catalogue.sequence()
     index = load_cache(index_dir, sequence, count=catalogue.count())
     if index is not None:
         return sequence, index
-    vectors = catalogue.vectors()
-    index = build_index(vectors)
-    try:
-        save_cache(index, index_dir, vectors.sequence)
-    except HdmlError as error:  # searching needs no cache, only its next start is slower
-        logger.warning("%s", error)
-    return vectors.sequence, index
+    busy = is_being_indexed(index_dir)
+    if busy and (cached := cached_sequences(index_dir)):
+        index = load_cache(index_dir, cached[-1])
+        if index is not None:
+            return cached[-1], index
+    with catalogue.vectors() as vectors:
+        sequence, index = vectors.sequence, build_index(vectors)
+    if not busy:
+        try:
+            save_cache(index, index_dir, sequence)
+        except HdmlError as error:  # searching needs no cache, only its next start is slower
+            logger.warning("%s", error)
+    return sequence, index
 
 
 def build_index(vectors: Vectors) -> Any:
     """Exact inner-product search over unit vectors, that is by cosine similarity, keyed by item ids."""
     import faiss
 
-    index = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.vectors.shape[1]))
-    index.add_with_ids(vectors.vectors, vectors.ids)
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.dimension))
+    for ids, page in vectors.pages:
+        index.add_with_ids(page, ids)
     return index
 
 
 def save_cache(index: Any, index_dir: Path, sequence: int) -> None:
-    """Write the cache of a sequence number, whole or not at all, and remove those of other numbers."""
+    """Write the cache of a sequence number, whole or not at all, and remove those of lower numbers.
+
+    One of a higher number stays: whoever reads the catalogue and saves late must not undo what an indexer has saved since.
+    """
     import faiss
 
     path = cache_path(index_dir, sequence)
@@ -57,23 +82,26 @@ def save_cache(index: Any, index_dir: Path, sequence: int) -> None:
         faiss.write_index(index, os.fspath(unfinished))
         unfinished.replace(path)
     except (RuntimeError, OSError) as error:  # faiss raises RuntimeError whatever went wrong
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written nothing can be removed
+            unfinished.unlink()
         raise HdmlError(
             f"{path} cannot be written ({error}); free some space or change the permissions, what the catalogue holds stays"
         ) from error
-    remove_caches(index_dir, but=path)
+    remove_caches(index_dir, [other for other in cached_sequences(index_dir) if other < sequence])
 
 
-def remove_caches(index_dir: Path, *, but: Path | None = None) -> None:
-    """Remove the caches of an index, finished or not, except one."""
-    for pattern in ("index.*.faiss", "index.*.part"):
-        for path in index_dir.glob(pattern):
-            if path != but:
-                path.unlink(missing_ok=True)
+def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
+    """Remove the caches of these sequence numbers, and unfinished ones of processes that were killed."""
+    for sequence in sequences:
+        cache_path(index_dir, sequence).unlink(missing_ok=True)
+    for unfinished in index_dir.glob("index.*.part"):
+        with suppress(FileNotFoundError):  # its process has just finished it
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
+                unfinished.unlink()
 
 
-def load_cache(index_dir: Path, sequence: int, *, count: int) -> Any | None:
-    """Map the cache of that sequence number into memory; None when it is missing, damaged or does not hold ``count`` items."""
+def load_cache(index_dir: Path, sequence: int, *, count: int | None = None) -> Any | None:
+    """Map the cache of that sequence number into memory; None when it is missing, damaged or not of ``count`` items."""
     import faiss
 
     path = cache_path(index_dir, sequence)
@@ -84,7 +112,7 @@ def load_cache(index_dir: Path, sequence: int, *, count: int) -> Any | None:
     except RuntimeError as error:
         logger.warning("%s is damaged and will be built again: %s", path, error)
         return None
-    return index if index.ntotal == count else None
+    return index if count is None or index.ntotal == count else None
 
 
 def to_device(index: Any, device: str) -> tuple[Any, str]:

@@ -16,12 +16,13 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Recorded, has_catalogue
 from indexing.device import onnx_providers
 from indexing.encoder import ENCODER, Encoder, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
-from indexing.index import build_index, cache_path, remove_caches, save_cache
+from indexing.index import build_index, cache_path, cached_sequences, remove_caches, save_cache
+from indexing.lock import indexing_alone
 from indexing.preprocess import Preprocessing, decode_photo, to_array
 
 # What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
@@ -87,11 +88,15 @@ def update_index(
         progress: called after every batch, in the calling thread.
 
     Raises:
-        HdmlError: no such folder, no photo in it, an index of another encoder or gallery, a full disk.
+        HdmlError: no such folder, one that cannot be listed, no photo in it, an index of another encoder or gallery or one that
+            another process is indexing, a full disk.
     """
     gallery = check_gallery(gallery)
     photos = _at_least_one(walk_gallery(gallery), gallery)
-    with _open_or_create(index_dir, gallery, encoder_path, device) as catalogue:
+    if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
+        read_metadata(encoder_path)
+        onnx_providers(device)
+    with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path) as catalogue:
         comparison = catalogue.compare(photos)
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
@@ -124,20 +129,20 @@ def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoF
     return chain([first], photos)
 
 
-def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, device: str) -> Catalogue:
-    if (index_dir / CATALOGUE).exists():
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catalogue:
+    if has_catalogue(index_dir):
         catalogue = Catalogue(index_dir)
         try:
             _check_bound(catalogue, gallery, encoder_path)
+            # A catalogue that lost its latest changes, as in a power failure, will give their numbers to other vectors.
+            remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
         except BaseException:
             catalogue.close()
             raise
         return catalogue
     metadata = read_metadata(encoder_path)
-    onnx_providers(device)  # a device that is not there is told before an index without photos is made
     try:
-        index_dir.mkdir(parents=True, exist_ok=True)
-        remove_caches(index_dir)
+        remove_caches(index_dir, cached_sequences(index_dir))
         _adopt(encoder_path, index_dir / ENCODER)
         for name in _COMPANIONS:
             if (encoder_path.parent / name).exists():
@@ -179,8 +184,9 @@ def _adopt(source: Path, target: Path) -> None:
 
 def _refresh_cache(index_dir: Path, catalogue: Catalogue) -> None:
     if not cache_path(index_dir, catalogue.sequence()).exists():
-        vectors = catalogue.vectors()
-        save_cache(build_index(vectors), index_dir, vectors.sequence)
+        with catalogue.vectors() as vectors:
+            sequence, index = vectors.sequence, build_index(vectors)
+        save_cache(index, index_dir, sequence)
 
 
 def embed_files(

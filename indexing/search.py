@@ -15,6 +15,7 @@ from indexing.device import check_device
 from indexing.encoder import ENCODER, Encoder
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cache_path, nearest, read_index, to_device
+from indexing.lock import is_being_indexed
 from indexing.preprocess import ImageSource
 
 
@@ -130,7 +131,8 @@ class OpenIndex:
         sequence = self.catalogue.sequence()
         with self._lock:
             # While an indexer is at work the sequence moves on without a cache of that number: search goes on with what it has.
-            if sequence != self._sequence and cache_path(self.path, sequence).exists():
+            # One that was stopped leaves none: then what it stored is taken up without.
+            if sequence != self._sequence and (cache_path(self.path, sequence).exists() or not is_being_indexed(self.path)):
                 self._take_up()
             index, guard, on_gpu = self._index, self._guard, self._on_gpu
         if index.ntotal == 0:

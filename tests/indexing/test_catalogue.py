@@ -10,6 +10,7 @@ import pytest
 from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
+from tests.indexing.conftest import ordinary_user
 
 DIMENSION = 4
 
@@ -57,10 +58,13 @@ def test_vectors_come_in_the_order_of_their_ids_across_pages(tmp_path: Path) -> 
     with Catalogue.create(tmp_path, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
         catalogue.compare(PhotoFile(f"{number}.jpg", None, 1, 1) for number in range(count))
         catalogue.record([(f"{number}.jpg", ready(number)) for number in range(count)])
-        found = catalogue.vectors()
-    assert found.ids.tolist() == list(range(1, count + 1))
-    np.testing.assert_array_equal(found.vectors, np.stack([vector(number) for number in range(count)]))
-    assert found.sequence == count
+        with catalogue.vectors() as found:
+            pages = list(found.pages)
+    assert len(pages) > 1
+    assert np.concatenate([ids for ids, _ in pages]).tolist() == list(range(1, count + 1))
+    stored = np.concatenate([vectors for _, vectors in pages])
+    np.testing.assert_array_equal(stored, np.stack([vector(number) for number in range(count)]))
+    assert (found.sequence, found.dimension) == (count, DIMENSION)
 
 
 def test_pending_is_what_is_new_changed_or_failed(index_dir: Path) -> None:
@@ -149,10 +153,39 @@ def test_items_whose_files_could_not_be_looked_at_stay_as_they_are(index_dir: Pa
         assert catalogue.failures() == []
 
 
+def test_a_catalogue_is_never_put_over_another(index_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(HdmlError, match=r"catalogue\.sqlite must be new, but another process has made it meanwhile"):
+        Catalogue.create(index_dir, gallery=tmp_path, fingerprint="beef", dimension=DIMENSION)
+    with Catalogue(index_dir) as catalogue:
+        assert (catalogue.about().fingerprint, catalogue.count()) == ("f00d", 2)
+
+
 @pytest.mark.parametrize("item_id", [99, 2**63, -(2**63) - 1, 99999999999999999999])
 def test_no_item_has_an_id_that_was_never_given_however_large(index_dir: Path, item_id: int) -> None:
     with Catalogue(index_dir) as catalogue, pytest.raises(HdmlError, match=f"has none with id {item_id}"):
         catalogue.item(item_id)
+
+
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_in_a_folder_that_may_not_be_written_a_catalogue_can_be_read(outside: Path, open_elsewhere: bool) -> None:
+    with Catalogue.create(outside, gallery=outside, fingerprint="f00d", dimension=DIMENSION) as writer:
+        writer.compare([PhotoFile("a.jpg", None, 1, 1)])
+        writer.record([("a.jpg", ready(1))])
+        if not open_elsewhere:
+            writer.close()
+        outside.chmod(0o555)
+        with ordinary_user(outside), Catalogue(outside) as catalogue:
+            assert catalogue.item_at("a.jpg").id == 1
+            with pytest.raises(HdmlError, match=r"must be writable, together with its folder"):
+                catalogue.mark_updated()
+        outside.chmod(0o700)
+
+
+def test_a_closed_folder_is_said(outside: Path) -> None:
+    outside.chmod(0)
+    with ordinary_user(outside), pytest.raises(HdmlError, match=r"catalogue\.sqlite cannot be reached: Permission denied"):
+        Catalogue(outside)
+    outside.chmod(0o700)
 
 
 def test_a_folder_without_a_catalogue_is_no_index(tmp_path: Path) -> None:
@@ -196,7 +229,8 @@ def test_several_threads_may_read_one_catalogue(index_dir: Path) -> None:
         def read() -> None:
             for _ in range(50):
                 found.append(catalogue.item_at("a.jpg").path)
-                assert catalogue.vectors().ids.tolist() == [1, 2]
+                with catalogue.vectors() as vectors:
+                    assert [ids.tolist() for ids, _ in vectors.pages] == [[1, 2]]
 
         threads = [threading.Thread(target=read) for _ in range(6)]
         for thread in threads:

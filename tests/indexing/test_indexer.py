@@ -17,6 +17,7 @@ from PIL import Image
 from indexing.catalogue import Catalogue, Failure
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
+from indexing.index import load_cache
 from indexing.indexer import Progress, embed_files, update_index
 from tests.indexing.conftest import ordinary_user
 
@@ -207,6 +208,42 @@ def test_a_gallery_that_may_not_be_listed_is_refused_and_its_index_stays(photos:
     assert contents(index_dir) == before
 
 
+def test_a_second_indexer_of_the_same_index_is_refused(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    refused: list[str] = []
+
+    def index_again(progress: Progress) -> None:
+        with pytest.raises(HdmlError, match="index is being indexed by another process; wait for it or end it") as caught:
+            update_index(photos, index_dir, tiny_encoder, device="cpu")
+        refused.append(str(caught.value))
+
+    assert update_index(photos, index_dir, tiny_encoder, device="cpu", progress=index_again).added == 20
+    assert refused
+    assert update_index(photos, index_dir, tiny_encoder, device="cpu").unchanged == 20
+
+
+def test_of_two_first_runs_at_once_one_is_refused_and_the_index_is_whole(
+    photos: Path, index_dir: Path, tiny_encoder: Path
+) -> None:
+    arguments = [sys.executable, "-c", UPDATE, str(photos), str(index_dir), str(tiny_encoder), "1000"]
+    both = [subprocess.Popen(arguments, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    for process, text in zip(both, said, strict=True):
+        assert process.returncode == 0 or "is being indexed by another process" in text, text
+    assert 0 in [process.returncode for process in both]
+    assert update_index(photos, index_dir, tiny_encoder, device="cpu").unchanged == 20
+
+
+def test_caches_that_the_catalogue_is_behind_are_removed(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    """As after a power failure: the next photo would get a number that a cache of another photo has."""
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    (cache,) = index_dir.glob("index.*.faiss")
+    shutil.copy(cache, index_dir / "index.21.faiss")
+    shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert [path.name for path in index_dir.glob("index.*.faiss")] == ["index.21.faiss"]
+    assert load_cache(index_dir, 21, count=21) is not None
+
+
 def test_nothing_is_made_for_an_empty_gallery_or_a_bad_encoder(photos: Path, tmp_path: Path, index_dir: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(HdmlError, match="none was found"):
@@ -320,18 +357,6 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(
         np.testing.assert_allclose(np.frombuffer(vector, np.float32), np.frombuffer(expected[path][1], np.float32), atol=1e-6)
     (cache,) = index_dir.glob("index.*.faiss")
     assert cache.name == next((tmp_path / "uninterrupted").glob("index.*.faiss")).name
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def fill(path: Path, *, but: int) -> None:

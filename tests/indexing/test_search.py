@@ -15,8 +15,10 @@ import pytest
 from indexing.catalogue import Catalogue
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
-from indexing.indexer import update_index
+from indexing.indexer import Progress, update_index
+from indexing.lock import indexing_alone
 from indexing.search import OpenIndex, answer
+from tests.indexing.conftest import ordinary_user
 
 SEARCH = """
 import json, sys
@@ -136,12 +138,42 @@ def test_an_update_by_another_process_is_taken_up_when_it_has_ended(opened: Open
 def test_while_an_update_is_under_way_search_goes_on_without_what_is_gone(opened: OpenIndex, photos: Path) -> None:
     query = photos / "red-right" / "0.jpg"
     before = opened.search_photo(query, k=30)
-    with Catalogue(opened.path) as writer:
+    with indexing_alone(opened.path), Catalogue(opened.path) as writer:
         writer.compare([])
         writer.drop_gone()
         assert opened.search_photo(query, k=30) == []
     update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
     assert [result.path for result in opened.search_photo(query, k=30)] == [result.path for result in before]
+
+
+def test_what_an_update_stored_before_it_was_stopped_is_taken_up(opened: OpenIndex, photos: Path) -> None:
+    query = (photos / "red-right" / "0.jpg").read_bytes()
+    opened.search_photo(query)
+    for number in range(20):
+        (photos / f"copy-{number}.jpg").write_bytes(query)
+
+    def stop(progress: Progress) -> None:
+        opened.search_photo(query)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu", progress=stop)
+    stored = opened.item_count
+    assert 20 < stored < 40
+    assert len(opened.search_photo(query, k=40)) == stored
+
+
+def test_an_index_that_may_not_be_written_can_be_searched(photos: Path, outside: Path, tiny_encoder: Path) -> None:
+    update_index(photos, outside / "index", tiny_encoder, device="cpu")
+    for saved in (True, False):
+        if not saved:
+            (outside / "index").chmod(0o700)
+            for cache in (outside / "index").glob("index.*.faiss"):
+                cache.unlink()
+        (outside / "index").chmod(0o555)
+        with ordinary_user(outside), OpenIndex(outside / "index", device="cpu") as opened:
+            assert len(opened.search_item(1, k=20)) == 19
+    (outside / "index").chmod(0o700)
 
 
 def test_many_threads_get_the_results_of_one(opened: OpenIndex, photos: Path) -> None:
