@@ -56,13 +56,14 @@ def update_gallery(
     device: str = "auto",
 ) -> "IndexReport":
     """Bring a folder's index up to date and tell what was done."""
+    from indexing.catalogue import has_catalogue
     from indexing.indexer import Progress, update_index
     from indexing.workspace import Workspace
 
     place = Workspace(workspace)
     index_dir = place.index_for_gallery(folder)
     file = index_dir / "encoder.onnx"
-    if encoder is not None or not file.exists():
+    if encoder is not None or not has_catalogue(index_dir):
         file = place.find_encoder(encoder) if encoder is not None else place.newest_encoder()
     display.say(f"Indexing {folder} with {file}")
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from indexing.catalogue import CATALOGUE, About, Catalogue
+from indexing.catalogue import About, Catalogue, has_catalogue
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.gallery import check_gallery
@@ -73,42 +73,62 @@ class Workspace:
 
     def indexes(self) -> list[IndexInfo]:
         """Indexes that can be opened, the last updated first; a broken one is passed over with a warning in the log."""
-        found = []
-        for path in self.indexes_dir.glob(f"*/{CATALOGUE}"):
+        found, broken = self._read_indexes()
+        _pass_over(broken)
+        return found
+
+    def _read_indexes(self) -> tuple[list[IndexInfo], dict[Path, HdmlError]]:
+        """Indexes that can be opened, the last updated first, and the folders of those that cannot, with the reason."""
+        found, broken = [], {}
+        for path in sorted(self.indexes_dir.glob("*")):
             try:
-                found.append(_index_info(path.parent))
+                if has_catalogue(path):
+                    found.append(_index_info(path))
             except HdmlError as error:
-                logger.warning("%s", error)
-        return sorted(found, key=lambda index: (index.updated, index.name), reverse=True)
+                broken[path] = error
+        return sorted(found, key=lambda index: (index.updated, index.name), reverse=True), broken
 
     def find_index(self, given: str | Path | None = None) -> Path:
-        """The folder of the index that a user means by its name or folder, or of the last updated one; raises HdmlError."""
+        """The folder of the index that a user means by its name or folder, or of the last updated one.
+
+        Raises HdmlError when there is none, or none that can be opened.
+        """
         if given is not None:
             for path in (self.indexes_dir / given, Path(given)):
-                if (path / CATALOGUE).is_file():
+                if has_catalogue(path):
                     return path
-        indexes = self.indexes()
-        if not indexes:
+        indexes, broken = self._read_indexes()
+        names = ", ".join([*(index.name for index in indexes), *(path.name for path in broken)])
+        if not names:
             missing = "no index" if given is None else f"no index {given} nor any other"
             raise HdmlError(f'the workspace {self.root} must hold an index, but has {missing}; make one with "hdml index FOLDER"')
         if given is not None:
-            names = ", ".join(index.name for index in indexes)
             raise HdmlError(f"the workspace {self.root} has no index {given}; it has {names}")
+        if not indexes:
+            raise next(iter(broken.values()))
+        _pass_over(broken)
         return indexes[0].path
 
     def index_for_gallery(self, gallery: Path) -> Path:
         """The folder of a gallery's index: the one it has, else a new one named after the gallery's folder.
 
-        The new folder is not made. Raises HdmlError when the gallery is not a folder.
+        The new folder is not made. Raises HdmlError when the gallery is not a folder, or when an index that cannot be opened
+        has the new one's name: it may be this gallery's.
         """
         resolved = check_gallery(gallery)
-        for index in self.indexes():
+        indexes, broken = self._read_indexes()
+        for index in indexes:
             if index.gallery == resolved:
                 return index.path
         name = resolved.name or "root"
-        candidates = (self.indexes_dir / (name if number == 1 else f"{name}-{number}") for number in count(1))
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        taken = {index.path for index in indexes}
         # A folder without a catalogue is what an interrupted first run left; it may be used.
-        return next(path for path in candidates if not (path / CATALOGUE).exists())
+        path = next(path for path in map(self.indexes_dir.joinpath, names) if path not in taken)
+        if path in broken:
+            raise broken[path]
+        _pass_over(broken)
+        return path
 
     def newer_run(self, index_dir: Path) -> RunInfo | None:
         """The newest run, if it finished after the run that the index's encoder comes from."""
@@ -117,6 +137,11 @@ class Workspace:
         if newest is None or not encoder.exists() or encoder.samefile(newest.encoder):
             return None
         return newest if newest.finished > _finished(encoder) else None
+
+
+def _pass_over(broken: dict[Path, HdmlError]) -> None:
+    for error in broken.values():
+        logger.warning("%s", error)
 
 
 def _index_info(path: Path) -> IndexInfo:

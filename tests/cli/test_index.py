@@ -124,6 +124,16 @@ def test_new_index_takes_the_newest_run_and_keeps_its_encoder(hdml: Command, pho
     assert vectors.items() <= contents(index_dir).items()
 
 
+def test_encoder_that_an_interrupted_first_run_left_decides_nothing(
+    hdml: Command, photos: Path, workspace: Path, tmp_path: Path
+) -> None:
+    left = write_tiny_encoder(tmp_path / "left.onnx", replace(TINY, fingerprint="1eft0000", dimension=48), seed=1)
+    (workspace / "indexes" / "photos").mkdir(parents=True)
+    shutil.copy(left, workspace / "indexes" / "photos" / "encoder.onnx")
+    assert hdml("index", photos).code == 0
+    assert read_metadata(workspace / "indexes" / "photos" / "encoder.onnx").fingerprint == TINY.fingerprint
+
+
 def test_encoder_of_another_dimension_is_refused_and_nothing_is_lost(hdml: Command, photos: Path, workspace: Path) -> None:
     hdml("index", photos)
     before = contents(workspace / "indexes" / "photos")

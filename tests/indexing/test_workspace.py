@@ -11,6 +11,7 @@ import pytest
 from indexing.errors import HdmlError
 from indexing.indexer import update_index
 from indexing.workspace import Workspace
+from tests.indexing.conftest import ordinary_user
 
 
 @pytest.fixture
@@ -119,6 +120,35 @@ def test_a_broken_index_is_passed_over_and_logged(workspace: Workspace, photos: 
         assert [info.name for info in workspace.indexes()] == ["photos"]
     assert "broken" in caplog.text
     assert "is damaged" in caplog.text
+
+
+def test_a_broken_index_keeps_its_name_from_being_given_anew(workspace: Workspace, photos: Path, tmp_path: Path) -> None:
+    make_index(workspace, photos)
+    catalogue = workspace.indexes_dir / "photos" / "catalogue.sqlite"
+    whole = catalogue.read_bytes()
+    catalogue.write_bytes(b"no database at all" * 10)
+    for gallery in (photos, tmp_path / "other" / "photos"):
+        gallery.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(HdmlError, match=r"photos/catalogue\.sqlite is damaged"):
+            workspace.index_for_gallery(gallery)
+    with pytest.raises(HdmlError, match=r"photos/catalogue\.sqlite is damaged"):
+        workspace.find_index()
+    with pytest.raises(HdmlError, match=r"has no index absent; it has photos"):
+        workspace.find_index("absent")
+    catalogue.write_bytes(whole)
+    assert workspace.index_for_gallery(photos) == workspace.find_index() == workspace.indexes_dir / "photos"
+
+
+def test_an_index_in_a_closed_folder_is_not_overlooked(workspace: Workspace, outside: Path, photos: Path) -> None:
+    gallery, place = outside / "photos", Workspace(outside / "workspace")
+    shutil.copytree(photos, gallery)
+    update_index(gallery, place.indexes_dir / "photos", workspace.newest_encoder(), device="cpu")
+    (place.indexes_dir / "photos").chmod(0)
+    with ordinary_user(outside):
+        for find in (place.find_index, lambda: place.find_index("photos"), lambda: place.index_for_gallery(gallery)):
+            with pytest.raises(HdmlError, match=r"photos/catalogue\.sqlite cannot be reached: Permission denied"):
+                find()
+    (place.indexes_dir / "photos").chmod(0o700)
 
 
 def test_a_newer_run_than_the_indexs_is_mentioned(workspace: Workspace, photos: Path) -> None:
