@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hdml.evaluate import DISTRACTOR
 from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import check_gallery, find_photos
@@ -21,6 +22,7 @@ from indexing.preprocess import Preprocessing, open_rgb
 VALIDATION_SHARE = 0.15
 """Share of the training classes that is held out to choose the checkpoint."""
 _MIN_CLASSES_FOR_VALIDATION = 6
+_DISTRACTORS = 2  # per photo of a validation class
 _CACHE_SHARE_OF_MEMORY = 0.25
 _ASSUMED_MEMORY = 4e9  # bytes, where the system does not tell
 # Cached photos are this much larger than the crop, so that most random crops shrink them instead of enlarging them.
@@ -36,7 +38,7 @@ class LabelledPhotos:
     Attributes:
         root: the folder.
         paths: [n] paths of the photos below it, sorted.
-        labels: [n] index into ``classes``.
+        labels: [n] index into ``classes``, or :data:`hdml.evaluate.DISTRACTOR`.
         classes: names, sorted.
     """
 
@@ -128,6 +130,21 @@ def split_classes(photos: LabelledPhotos, test_classes: str) -> ClassSplit:
         )
     validation = _spaced(paired, round(VALIDATION_SHARE * len(paired))) if len(paired) >= _MIN_CLASSES_FOR_VALIDATION else ()
     return ClassSplit(tuple(name for name in rest if name not in validation), validation, tuple(sorted(test)))
+
+
+def validation_photos(photos: LabelledPhotos, split: ClassSplit) -> LabelledPhotos | None:
+    """What chooses the checkpoint: the photos of the validation classes among distractors; None without such classes.
+
+    A handful of classes by themselves is soon told apart without a fault, and then any checkpoint is as good as another. The
+    distractors are photos of the training classes, from all over them.
+    """
+    if not split.validation:
+        return None
+    asked, learned = photos.of_classes(split.validation), photos.of_classes(split.train)
+    count = min(len(learned.paths), _DISTRACTORS * len(asked.paths))
+    among = tuple(learned.paths[index * len(learned.paths) // count] for index in range(count))
+    labels = np.concatenate([asked.labels, np.full(count, DISTRACTOR)])
+    return LabelledPhotos(photos.root, asked.paths + among, labels, asked.classes)
 
 
 def absolute_rule(test_classes: str) -> str:

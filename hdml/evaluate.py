@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECALL_AT = (1, 2, 4, 8, 10)
+DISTRACTOR = -1
+"""Label of a photo that can be found, always wrongly, but asks nothing and belongs to no class."""
 _QUERY_BLOCK = 1024
 
 
@@ -19,7 +21,7 @@ class Evaluation:
         map_at_r: mean average precision at R, R being the number of other photos of the query's class.
         nmi: normalised mutual information of k-means clusters (K = number of classes) and classes.
         queries: photos that have another one of their class; the others stay in the gallery but ask nothing.
-        classes: number of classes.
+        classes: number of classes, without distractors.
     """
 
     recall_at_k: dict[int, float]
@@ -40,12 +42,13 @@ class Evaluation:
 
 
 def evaluate_embeddings(embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int = 0) -> Evaluation:
-    """All measures of L2-normalised embeddings [n, D] with labels [n].
+    """All measures of L2-normalised embeddings [n, D] with labels [n], which may be DISTRACTOR.
 
     Raises:
         ValueError: no class has two photos, so that nothing can be asked.
     """
-    others = np.bincount(labels)[labels] - 1
+    labelled = labels != DISTRACTOR
+    others = np.where(labelled, np.bincount(labels[labelled], minlength=1)[labels] - 1, 0)
     queries = np.flatnonzero(others > 0)
     if len(queries) == 0:
         raise ValueError("evaluation needs a class with at least 2 photos")
@@ -57,12 +60,13 @@ def evaluate_embeddings(embeddings: NDArray[np.float32], labels: NDArray[np.int6
         hits = labels[_neighbors(embeddings, block, depth)] == labels[block, None]
         recall += [hits[:, :k].any(1).sum() for k in RECALL_AT]
         precision_sum += _average_precision_at_r(hits, others[block]).sum()
+    classes = len(np.unique(labels[labelled]))
     return Evaluation(
         recall_at_k={k: float(value) / len(queries) for k, value in zip(RECALL_AT, recall, strict=True)},
         map_at_r=float(precision_sum) / len(queries),
-        nmi=nmi(cluster(embeddings, len(np.unique(labels)), seed=seed), labels),
+        nmi=nmi(cluster(embeddings[labelled], classes, seed=seed), labels[labelled]),
         queries=len(queries),
-        classes=len(np.unique(labels)),
+        classes=classes,
     )
 
 

@@ -25,6 +25,7 @@ from hdml.data import (
     evaluation_preprocessing,
     read_labelled_folder,
     split_classes,
+    validation_photos,
 )
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
@@ -151,7 +152,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         backbone,
         decoded,
         train_set=photos.of_classes(split.train),
-        validation_set=photos.of_classes(split.validation) if split.validation else None,
+        validation_set=validation_photos(photos, split),
         run=run,
         device=device,
         report=watcher.step,

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from hdml.data import (
+    ClassSplit,
     LabelledPhotos,
     TrainingPhotos,
     evaluation_preprocessing,
     read_labelled_folder,
     split_classes,
+    validation_photos,
 )
+from hdml.evaluate import DISTRACTOR
 from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError
 from indexing.preprocess import open_rgb
@@ -121,6 +124,20 @@ def test_split_of_few_classes_holds_none_out_for_validation() -> None:
 def test_validation_never_holds_a_class_that_cannot_ask() -> None:
     photos = fake_photos({**dict.fromkeys("abcdefghij", 1), **dict.fromkeys("klmnopqrst", 2)})
     assert set(split_classes(photos, "none").validation) <= set("klmnopqrst")
+
+
+def test_validation_asks_among_photos_of_all_training_classes() -> None:
+    split = split_classes(LETTERS, "last:4")
+    validation = validation_photos(LETTERS, split)
+    assert validation is not None
+    asked = [path.parts[0] for path, label in zip(validation.paths, validation.labels, strict=True) if label != DISTRACTOR]
+    among = [path for path, label in zip(validation.paths, validation.labels, strict=True) if label == DISTRACTOR]
+    assert asked == [validation.classes[label] for label in validation.labels if label != DISTRACTOR]
+    assert set(asked) == set(split.validation)
+    assert len(set(among)) == len(among) == 2 * len(asked)
+    assert {path.parts[0] for path in among} <= set(split.train)
+    assert len({path.parts[0] for path in among}) == 12  # of 14 classes, evenly spread
+    assert validation_photos(LETTERS, ClassSplit(tuple("abc"), (), ())) is None
 
 
 def test_test_classes_without_a_pair_are_refused() -> None:

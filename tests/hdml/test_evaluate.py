@@ -9,7 +9,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from sklearn.metrics import normalized_mutual_info_score
 
-from hdml.evaluate import cluster, evaluate_embeddings, nmi
+from hdml.evaluate import DISTRACTOR, cluster, evaluate_embeddings, nmi
 
 
 def random_set(photos: int = 300, classes: int = 17, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -63,7 +63,21 @@ def test_photo_alone_in_its_class_asks_nothing_but_stays_in_the_gallery() -> Non
     assert found.recall_at_k[2] == 1.0
 
 
+def test_distractors_are_found_ask_nothing_and_count_in_no_class() -> None:
+    embeddings, labels = random_set()
+    hidden = np.where(labels > 11, DISTRACTOR, labels)
+    found = evaluate_embeddings(embeddings, hidden)
+    alone = np.where(labels > 11, 100 + np.arange(len(labels)), labels)  # a class of its own for each
+    recall, map_at_r = measures_by_loop(embeddings, alone)
+    assert found.recall_at_k == pytest.approx(recall)
+    assert found.map_at_r == pytest.approx(map_at_r)
+    assert (found.queries, found.classes) == (int((labels <= 11).sum()), 12)
+    assert found.nmi == evaluate_embeddings(embeddings[labels <= 11], labels[labels <= 11]).nmi
+
+
 def test_evaluation_without_any_pair_raises() -> None:
+    with pytest.raises(ValueError, match="at least 2 photos"):
+        evaluate_embeddings(np.eye(3, dtype=np.float32), np.full(3, DISTRACTOR))
     with pytest.raises(ValueError, match="at least 2 photos"):
         evaluate_embeddings(np.eye(3, dtype=np.float32), np.arange(3))
 
