@@ -4,11 +4,11 @@ import threading
 import weakref
 from pathlib import Path
 
-from indexing.catalogue import CATALOGUE, Catalogue
+from indexing.catalogue import CATALOGUE
 from indexing.errors import HdmlError
 from indexing.hardness import HardnessLens
 from indexing.search import OpenIndex
-from indexing.workspace import IndexInfo, Workspace
+from indexing.workspace import IndexInfo, Workspace, read_index_info
 
 
 class UnknownIndex(HdmlError):
@@ -73,9 +73,7 @@ def served_indexes(workspace: Workspace, default: Path | None) -> list[IndexInfo
     found = workspace.indexes()
     if default is None:
         return found
-    with Catalogue(default) as catalogue:
-        about = catalogue.about()
-        first = IndexInfo(default.name, default, about.gallery, about.fingerprint, catalogue.count(), about.updated)
+    first = read_index_info(default)
     return [first, *(index for index in found if index.name != first.name)]
 
 

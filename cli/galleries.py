@@ -102,7 +102,7 @@ def search(
     item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     min_score: Annotated[float | None, typer.Option(help="Leave out results below this cosine similarity, −1 to 1.")] = None,
-    index: Annotated[str | None, typer.Option(help="An index, by name.", show_default="the newest")] = None,
+    index: Annotated[str | None, typer.Option(help="An index, by name or folder.", show_default="the newest")] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,

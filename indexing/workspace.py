@@ -83,7 +83,7 @@ class Workspace:
         for path in sorted(self.indexes_dir.glob("*")):
             try:
                 if has_catalogue(path):
-                    found.append(_index_info(path))
+                    found.append(read_index_info(path))
             except HdmlError as error:
                 broken[path] = error
         return sorted(found, key=lambda index: (index.updated, index.name), reverse=True), broken
@@ -144,7 +144,8 @@ def _pass_over(broken: dict[Path, HdmlError]) -> None:
         logger.warning("%s", error)
 
 
-def _index_info(path: Path) -> IndexInfo:
+def read_index_info(path: Path) -> IndexInfo:
+    """What an index's catalogue tells of it; raises HdmlError when there is none or it cannot be opened."""
     with Catalogue(path) as catalogue:
         about: About = catalogue.about()
         return IndexInfo(path.name, path, about.gallery, about.fingerprint, catalogue.count(), about.updated)
