@@ -46,7 +46,7 @@ def train(
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
     lr: Annotated[
         float | None,
-        typer.Option(min=0, help="Learning rate of the backbone.", show_default="4e-4 from trained weights, 1e-3 from none"),
+        typer.Option(min=0, help="Learning rate of the backbone.", show_default="1e-4 from trained weights, 1e-3 from none"),
     ] = None,
     alpha: Annotated[float, typer.Option(min=0, help="Pulling factor α, in units of the loss at chance.")] = 0.25,
     beta: Annotated[float, typer.Option(min=0, help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,

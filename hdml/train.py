@@ -53,7 +53,7 @@ class TrainConfig:
     steps: int  # optimiser steps
     classes_per_batch: int = 32  # N: a batch is N anchors and N positives
     dimension: int = 128  # D of the embeddings
-    backbone_lr: float = 4e-4  # AdamW, peak after the warm-up
+    backbone_lr: float = 1e-4  # AdamW, peak after the warm-up
     head_lr: float = 1e-3
     generator_lr: float = 1e-3
     classifier_lr: float = 1e-3
