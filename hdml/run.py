@@ -18,9 +18,13 @@ SYNTHESIZER = "synthesizer.onnx"
 def write_record(run: Path, record: dict[str, Any]) -> None:
     """Write run.json, making the folder; a reader, or a killed process, leaves or sees the old one or the new one, whole."""
     run.mkdir(parents=True, exist_ok=True)
-    temporary = run / f"{RECORD}.writing"
-    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(run / RECORD)
+    _write_whole(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_whole(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -56,9 +60,7 @@ class StepLog:
 
     def __init__(self, run: Path, *, steps_done: int) -> None:
         kept = [row for row in read_log(run) if row["step"] < steps_done]
-        temporary = run / f"{LOG}.writing"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(run / LOG)
+        _write_whole(run / LOG, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = (run / LOG).open("a", encoding="utf-8", buffering=1)
 
     def add(self, row: dict[str, Any]) -> None:

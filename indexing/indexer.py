@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Recorded, has_catalogue
 from indexing.device import onnx_providers
-from indexing.encoder import ENCODER, Encoder, read_metadata
+from indexing.encoder import ENCODER, Encoder, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
 from indexing.index import build_index, cache_path, cached_sequences, remove_caches, save_cache
@@ -93,10 +93,11 @@ def update_index(
     """
     gallery = check_gallery(gallery)
     photos = _at_least_one(walk_gallery(gallery), gallery)
+    metadata = None
     if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
-        read_metadata(encoder_path)
+        metadata = read_metadata(encoder_path)
         onnx_providers(device)
-    with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path) as catalogue:
+    with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
         comparison = catalogue.compare(photos)
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
@@ -129,7 +130,8 @@ def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoF
     return chain([first], photos)
 
 
-def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catalogue:
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata: EncoderMetadata | None) -> Catalogue:
+    """The index's catalogue, made if need be; ``metadata`` are the encoder's, if they have been read."""
     if has_catalogue(index_dir):
         catalogue = Catalogue(index_dir)
         try:
@@ -140,7 +142,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path) -> Catal
             catalogue.close()
             raise
         return catalogue
-    metadata = read_metadata(encoder_path)
+    metadata = metadata or read_metadata(encoder_path)
     try:
         remove_caches(index_dir, cached_sequences(index_dir))
         _adopt(encoder_path, index_dir / ENCODER)

@@ -5,6 +5,8 @@ Run after ``make demo``: python -m tools.screenshots --workspace demo-workspace 
 
 import argparse
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -34,13 +36,7 @@ def main() -> None:
     workspace = Workspace(arguments.workspace)
     query = arguments.query or max(workspace.indexes()[0].gallery.rglob("*.jpg"))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    server = uvicorn.Server(uvicorn.Config(create_app(workspace), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.1)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    with sync_playwright() as playwright:
+    with serving(workspace) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         for scheme in ("light", "dark"):
             for width in (1440, 390):
@@ -48,8 +44,23 @@ def main() -> None:
                 photograph(page, address, query, arguments.out, f"{scheme}-{width}")
                 page.close()
         browser.close()
-    server.should_exit = True
-    thread.join()
+
+
+@contextmanager
+def serving(workspace: Workspace, *, device: str = "auto") -> Iterator[str]:
+    """The address of the real server over a workspace, on a free port; it runs while the context lasts."""
+    server = uvicorn.Server(uvicorn.Config(create_app(workspace, device=device), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.05)
+        if not thread.is_alive():
+            raise RuntimeError("the server ended before it had started")
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def photograph(page: Page, address: str, query: Path, out: Path, name: str) -> None:

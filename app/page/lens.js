@@ -59,19 +59,13 @@ class HardnessLens extends OverIndexes {
     try {
       const { items, total } = await ask(`/v1/items?${new URLSearchParams({ index, label })}`);
       if (!isCurrent()) return;
-      this.items.replaceChildren(...items.map((item) => this.thumbnail(item, index)));
+      const photos = items.map((item) => this.photo(item, index));
+      items.forEach((item, i) => photos[i].classList.toggle("chosen", item.id === this.shown?.anchor.id));
+      this.items.replaceChildren(...photos);
       if (total > items.length) this.items.append(make("span", { className: "more" }, `and ${total - items.length} more`));
     } catch (error) {
       if (isCurrent()) this.items.replaceChildren(failure(error.message, () => this.listItems()));
     }
-  }
-
-  thumbnail({ id, path }, index) {
-    const picture = make("img", { src: pictureOf(id, index, 96), alt: path, loading: "lazy" });
-    const photo = make("button", { type: "button", title: path, ariaLabel: `Look from ${path}` }, picture);
-    photo.classList.toggle("chosen", id === this.shown?.anchor.id);
-    photo.onclick = () => this.look(id, null, index);
-    return photo;
   }
 
   refuse(sentence) {
@@ -155,8 +149,8 @@ class HardnessLens extends OverIndexes {
       make("td", { className: "nearest" }, ...nearest, kept));
   }
 
-  photo({ id, label, path }) {
-    const { index } = this.shown;
+  /** A small photo of an index, to look from. */
+  photo({ id, label, path }, index = this.shown.index) {
     const picture = make("img", { src: pictureOf(id, index, 96), alt: label ?? path, loading: "lazy" });
     const title = `Look from ${path}`;
     const button = make("button", { type: "button", className: "small", title, ariaLabel: title }, picture);

@@ -4,24 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from app.server import create_app
 from cli.chromium import find_chromium
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
+from tools.screenshots import FLAGS, serving
 
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PASTE = """(bytes) => {
     const clipboardData = new DataTransfer();
@@ -50,23 +46,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@contextmanager
-def serving(workspace: Workspace) -> Iterator[str]:
-    """The address of the real server over a workspace, on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(create_app(workspace, device="cpu"), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.05)
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
 @pytest.fixture
 def address(workspace: Workspace) -> Iterator[str]:
-    with serving(workspace) as address:
+    with serving(workspace, device="cpu") as address:
         yield address
 
 
