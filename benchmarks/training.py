@@ -4,7 +4,8 @@ The built-in set from random weights, as the demo trains it:
 
     python -m benchmarks.training
 
-Another folder and other weights; finished runs are read, not repeated, and what is not an option here goes to ``hdml train``:
+``--family 1`` is another family of butterflies, to develop on. Another folder and other weights; finished runs are read, not
+repeated, and what is not an option here goes to ``hdml train``:
 
     python -m benchmarks.training photos/ --methods hdml plain --test-classes last:41 --weights resnet18.safetensors
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.demo import IMAGE_SIZE, STEPS
-from hdml.butterflies import write_butterflies
+from hdml.butterflies import SEED, write_butterflies
 
 Figures = dict[str, Any]  # as in the answers of ``hdml eval --json``
 MEASURES: list[Callable[[Figures], float]] = [lambda figures: figures["recall_at_k"]["1"], lambda figures: figures["map_at_r"]]
@@ -29,6 +30,7 @@ def main() -> None:
     """Train once per method and seed, then print one row per method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, help="a labelled folder; the built-in set when left out")
+    parser.add_argument("--family", type=int, default=SEED, help="seed of the butterflies; the product's own when left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["hdml"], choices=["hdml", "plain"])
     parser.add_argument("--test-classes", default="half")
@@ -37,9 +39,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--workspace", type=Path, default=Path("workspace/benchmarks"))
     arguments, others = parser.parse_known_args()
-    data = arguments.data or arguments.workspace / "butterflies"
+    own = "butterflies" if arguments.family == SEED else f"butterflies-{arguments.family}"
+    data = arguments.data or arguments.workspace / own
     if arguments.data is None:
-        write_butterflies(data)
+        write_butterflies(data, seed=arguments.family)
     settings = ["--test-classes", arguments.test_classes, "--weights", arguments.weights]
     settings += ["--image-size", str(arguments.image_size), "--steps", str(arguments.steps), *others]
     print("| method | seeds | R@1 before | R@1 after | gain | MAP@R before | MAP@R after | gain |")

@@ -46,11 +46,12 @@ def train(
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
     lr: Annotated[
         float | None,
-        typer.Option(min=0, help="Learning rate of the backbone.", show_default="1e-4 from trained weights, 1e-3 from none"),
+        typer.Option(min=0, help="Learning rate of the backbone.", show_default="4e-4 from trained weights, 1e-3 from none"),
     ] = None,
     alpha: Annotated[float, typer.Option(min=0, help="Pulling factor α, in units of the loss at chance.")] = 0.25,
     beta: Annotated[float, typer.Option(min=0, help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,
     margin: Annotated[float, typer.Option(min=0, help="Margin of the triplet loss, squared embedding distance.")] = 1.0,
+    regulariser: Annotated[float, typer.Option(min=0, help="Weight of the squared lengths of the embeddings.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run: the newest, or --run.")] = False,
     run: Annotated[
@@ -95,6 +96,7 @@ def train(
             alpha=alpha,
             beta=beta,
             margin=margin,
+            regulariser=regulariser,
             seed=seed,
         )
     record = carry_out(folder, torch_device, display)

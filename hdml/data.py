@@ -29,6 +29,7 @@ _ASSUMED_MEMORY = 4e9  # bytes, where the system does not tell
 _CACHE_SCALE = 1.3
 _CROP_AREA = (0.35, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
+_TURN = 20.0  # degrees, to either side
 
 
 @dataclass(frozen=True)
@@ -253,11 +254,16 @@ class TrainingPhotos:
             raise HdmlError(f"{self._root / path} could be read when the run began, but now {error}; put it back.") from error
 
     def _augmented(self, path: Path, random: np.random.Generator) -> NDArray[np.uint8]:
-        """A random crop of area and aspect, and a coin's flip (arXiv:1903.05503, section 4.2, with random area)."""
+        """A random crop and a coin's flip (arXiv:1903.05503, section 4.2), the crop of random area and from a turned photo.
+
+        What turns into view from beyond the photo's edge has the photo's mean colour.
+        """
         pixels = self._cache.get(path)
-        image = Image.fromarray(self._decode_again(path) if pixels is None else pixels)
-        box = _random_box(image.width, image.height, random)
-        crop = image.resize((self._crop, self._crop), Image.Resampling.BILINEAR, box=box)
+        pixels = self._decode_again(path) if pixels is None else pixels
+        mean = tuple(round(value) for value in pixels.mean((0, 1)))
+        turned = Image.fromarray(pixels).rotate(random.uniform(-_TURN, _TURN), Image.Resampling.BILINEAR, fillcolor=mean)
+        box = _random_box(turned.width, turned.height, random)
+        crop = turned.resize((self._crop, self._crop), Image.Resampling.BILINEAR, box=box)
         return np.asarray(crop)[:, :: -1 if random.random() < 0.5 else 1]
 
 

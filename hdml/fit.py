@@ -40,7 +40,7 @@ from indexing.gallery import walk_gallery
 from indexing.preprocess import DECODE_ERRORS
 
 SCRATCH_LR = 1e-3
-FINE_TUNE_LR = 1e-4
+FINE_TUNE_LR = 4e-4
 _EPOCHS = 30
 _STEPS = (200, 3000)
 _IMAGE_SIZE = (64, 224)
@@ -85,7 +85,7 @@ def plan_run(
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos of the training classes, between 200 and 3,000 steps.
-        lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 1e-4 from trained ones.
+        lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 4e-4 from trained ones.
         settings: other fields of :class:`hdml.train.TrainConfig`.
 
     Raises:

@@ -62,7 +62,7 @@ class TrainConfig:
     alpha: float = 0.25  # pulling factor, in units of the loss at chance
     beta: float = 0.1  # weight of the synthetic tuples, in units of J_gen
     margin: float = 1.0  # triplet, squared embedding distance
-    regulariser: float = 3e-3  # of embedding lengths
+    regulariser: float = 0.1  # of embedding lengths
     evaluations: int = 10  # of the validation classes, over the whole run
     seed: int = 0
 

@@ -208,3 +208,26 @@ def test_crops_differ_in_place_and_some_are_mirrored(shapes: Path) -> None:
     draws = torch.cat([photos.batch([path], (0, step)) for step in range(40)])
     assert len({tuple(draw.flatten().tolist()) for draw in draws}) == 40
     assert open_rgb(shapes / path).size[1] == 48
+
+
+def test_crops_are_turned_a_little_to_either_side(tmp_path: Path) -> None:
+    """The edge between a dark left half and a light right one leans by the turn, whatever the crop; a flip mirrors the lean."""
+    from PIL import Image
+
+    side = 256
+    photo = Image.new("RGB", (side, side), "white")
+    photo.paste("black", (0, 0, side // 2, side))
+    photo.save(tmp_path / "halves.png")
+    photos = TrainingPhotos(tmp_path, 128)
+    leans = []
+    for step in range(30):
+        (image,) = photos.batch([Path("halves.png")], (0, step))
+        rows = image[0, 40:88]
+        dark = (rows < rows.mean()).float()
+        if 0.2 < dark.mean() < 0.8:  # the edge runs through these rows
+            widths = dark.sum(1)
+            leans.append(float(widths[-1] - widths[0]) / len(widths))
+    assert len(leans) > 10
+    assert min(leans) < -0.1 < 0.1 < max(leans)
+    # tan 20° = 0.36; the crop's aspect stretches one side against the other by 4/3 at most.
+    assert max(map(abs, leans)) < 0.36 * (4 / 3) + 0.05
