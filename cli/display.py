@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hdml.train import TrainProgress
 
+_MEASURES = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
 _PLAIN_SECONDS = 10.0
 
 
@@ -73,16 +74,16 @@ class Display:
     def before_and_after(self, record: Mapping[str, Any]) -> None:
         """One table: the untrained backbone's own features, and the trained embeddings."""
         table = Table(title=f"Retrieval on {record['measured_on']} ({record['after']['classes']} classes)", title_justify="left")
-        for heading in ("", "R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI"):
+        for heading in ("", *_MEASURES):
             table.add_column(heading, justify="left" if not heading else "right")
-        for name, key in (("before: untrained features", "before"), ("after: trained embeddings", "after")):
+        for name, key in (("before: untrained", "before"), ("after: trained", "after")):
             table.add_row(name, *_row(record[key]))
         self.console.print(table)
 
     def evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """One row of measures."""
         table = Table()
-        for heading in ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI"):
+        for heading in _MEASURES:
             table.add_column(heading, justify="right")
         table.add_row(*_row(evaluation))
         self.console.print(table)
@@ -102,8 +103,9 @@ class Display:
 
 
 def _row(evaluation: Mapping[str, Any]) -> list[str]:
+    """The ``_MEASURES``, in points."""
     recall = [evaluation["recall_at_k"][k] for k in ("1", "2", "4", "8")]
-    return [f"{100 * value:.1f}" for value in (*recall, evaluation["map_at_r"], evaluation["nmi"])]
+    return [f"{100 * value:.1f}" for value in (*recall, *(evaluation[name] for name in ("map_at_r", "nmi", "f1")))]
 
 
 def print_json(answer: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ SMALL = ("--weights", "none", "--image-size", 32, "--steps", 4, "--classes-per-b
 
 def check_evaluation(evaluation: dict[str, Any], *, queries: int, classes: int) -> None:
     """That an evaluation has the keys and the ranges that programs rely on."""
-    assert evaluation.keys() == {"recall_at_k", "map_at_r", "nmi", "queries", "classes"}
+    assert evaluation.keys() == {"recall_at_k", "map_at_r", "r_precision", "nmi", "f1", "queries", "classes"}
     assert tuple(evaluation["recall_at_k"]) == RECALL_AT
     recalls = list(evaluation["recall_at_k"].values())
     assert recalls == sorted(recalls)
@@ -46,10 +46,10 @@ def test_person_is_told_the_split_one_table_and_what_was_written(trained: Traine
     assert f"Run {run} on " in trained.told
     assert "test 4 classes, 24 photos. Figures will be of: test." in trained.told
     assert trained.told.count("Retrieval on test (4 classes)") == 1
-    for name, key in (("before: untrained features", "before"), ("after: trained embeddings", "after")):
+    for name, key in (("before: untrained", "before"), ("after: trained", "after")):
         (row,) = [line for line in trained.told.splitlines() if name in line]
         evaluation = trained.train[key]
-        figures = [evaluation["recall_at_k"][k] for k in RECALL_AT[:4]] + [evaluation["map_at_r"], evaluation["nmi"]]
+        figures = [evaluation["recall_at_k"][k] for k in RECALL_AT[:4]] + [evaluation[name] for name in ("map_at_r", "nmi", "f1")]
         assert [cell.strip() for cell in row.split("│")[2:-1]] == [f"{100 * figure:.1f}" for figure in figures]
     assert f"Wrote {run / 'encoder.onnx'} (step " in trained.told
     assert "Checked against torch on 24 photo files" in trained.told
