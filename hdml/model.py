@@ -3,7 +3,6 @@
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from indexing.errors import HdmlError
 
@@ -64,18 +63,6 @@ class EmbeddingHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         embeddings: Tensor = self.linear(self.norm(features))
-        return embeddings
-
-    def embed_synthetic(self, features: Tensor) -> Tensor:
-        """Embed synthetic features [B, F], leaving the running statistics alone.
-
-        In training the synthetic rows are normalised by their own batch's statistics, as in the authors' code. They must not
-        enter the running ones, since inference sees real photos only (docs/decisions/batchnorm.md).
-        """
-        if not self.training:
-            return self.forward(features)
-        normalised = F.batch_norm(features, None, None, self.norm.weight, self.norm.bias, training=True, eps=self.norm.eps)
-        embeddings: Tensor = self.linear(normalised)
         return embeddings
 
 

@@ -4,30 +4,33 @@ W. Zheng, Z. Chen, J. Lu, J. Zhou, "Hardness-Aware Deep Metric Learning", CVPR 2
 """
 
 import math
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from hdml.losses import label_loss, reconstruction_loss
-from hdml.model import EmbeddingHead, FeatureGenerator
+from hdml.model import FeatureGenerator
 
 
-class WindowMean:
+class WindowMean(nn.Module):
     """Mean of the last ``size`` values; infinite while there are none, when training has just begun."""
 
-    def __init__(self, size: int, values: Iterable[float] = ()) -> None:
-        self.values: deque[float] = deque(values, maxlen=size)
+    values: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.full((size,), math.inf, dtype=torch.float64))
 
     def add(self, value: float) -> None:
-        self.values.append(value)
+        self.values.copy_(torch.cat([self.values[1:], self.values.new_tensor([value])]))
 
     @property
     def mean(self) -> float:
-        return math.fsum(self.values) / len(self.values) if self.values else math.inf
+        known = [value for value in self.values.tolist() if value < math.inf]
+        return math.fsum(known) / len(known) if known else math.inf
 
 
 def pulling_share(metric_loss_avg: float, alpha: float) -> float:
@@ -88,26 +91,25 @@ class SyntheticTuples:
 
     Attributes:
         pulled: [N, N, D]; ``pulled[i, j]`` is positive j pulled towards anchor i, and ``pulled[i, i]`` the untouched positive i.
-        features: [N + N·N, F] generated from anchors and pulled embeddings, in this order.
-        reconstructed: [2N, F] generated from the real anchors and positives.
+        rows: [2N + N·N, D] what the generator was given: anchors, positives, and the pulled ones.
         anchors: [N, D] re-embedded synthetic anchors.
         candidates: [N, N, D] re-embedded synthetic candidates; block i belongs to anchor i alone.
     """
 
     pulled: Tensor
-    features: Tensor
-    reconstructed: Tensor
+    rows: Tensor
     anchors: Tensor
     candidates: Tensor
 
 
 def synthesize(
-    anchors: Tensor, positives: Tensor, *, generator: FeatureGenerator, head: EmbeddingHead, share: float
+    anchors: Tensor, positives: Tensor, *, generator: FeatureGenerator, head: nn.Module, share: float
 ) -> SyntheticTuples:
     """Synthetic tuples of an N-pair batch: every (anchor i, positive j) pulled, generated and embedded again (section 3.3).
 
     Every member of a tuple passes the generator, anchor and positive included. The generator's BatchNorm sees real and synthetic
-    rows together; the head's sees the synthetic ones as a batch of their own.
+    rows together; the head's sees the synthetic ones as a batch of their own. Gradients run back through the generator but not
+    into it, and neither module's running statistics learn from this (docs/decisions/batchnorm.md).
 
     Args:
         anchors, positives: [N, D] embeddings of one pair per class, not normalised.
@@ -119,33 +121,40 @@ def synthesize(
     own = torch.eye(count, dtype=torch.bool, device=anchors.device)[..., None]
     pulled = torch.where(own, positives[None].to(pulled.dtype), pulled)
     rows = torch.cat([anchors.to(pulled.dtype), positives.to(pulled.dtype), pulled.reshape(-1, dimension)])
-    generated = generator(rows)
-    features = torch.cat([generated[:count], generated[2 * count :]])
-    embedded = head.embed_synthetic(features)
+    generated = _leaving_no_trace(generator, rows, frozen=True)
+    embedded = _leaving_no_trace(head, torch.cat([generated[:count], generated[2 * count :]]), frozen=False)
     return SyntheticTuples(
-        pulled=pulled,
-        features=features,
-        reconstructed=generated[: 2 * count],
-        anchors=embedded[:count],
-        candidates=embedded[count:].reshape(count, count, -1),
+        pulled=pulled, rows=rows, anchors=embedded[:count], candidates=embedded[count:].reshape(count, count, -1)
     )
 
 
+def _leaving_no_trace(module: nn.Module, rows: Tensor, *, frozen: bool) -> Tensor:
+    """The module's output, computed on copies of its buffers; frozen, its parameters receive no gradient from it either."""
+    state = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    if frozen:
+        state |= {name: parameter.detach() for name, parameter in module.named_parameters()}
+    output: Tensor = functional_call(module, state, (rows,))
+    return output
+
+
 def generator_losses(
-    tuples: SyntheticTuples, features: Tensor, labels: Tensor, classifier: torch.nn.Linear
+    rows: Tensor, features: Tensor, labels: Tensor, *, generator: FeatureGenerator, classifier: nn.Linear
 ) -> tuple[Tensor, Tensor]:
-    """J_recon and J_soft of the generator (section 3.3, equations 8–10), each scale-free.
+    """J_recon and J_soft (section 3.3, equations 8–10), each scale-free; their gradients reach the generator alone.
 
     Args:
+        rows: [2N + N·N, D] of :func:`synthesize`.
         features: [2N, F] real features of anchors and positives.
         labels: [N] class of each pair.
-        classifier: of features; its own parameters are not to learn from this.
+        classifier: of features; learns from real ones, not from this.
 
     Returns:
         J_recon, and J_soft as the mean of two means, anchors and candidates, as in the authors' code.
     """
     count = len(labels)
-    logits = F.linear(tuples.features, classifier.weight.detach(), classifier.bias.detach())
+    generated = generator(rows.detach())
+    synthetic = torch.cat([generated[:count], generated[2 * count :]])
+    logits = F.linear(synthetic, classifier.weight.detach(), classifier.bias.detach())
     soft_anchors = label_loss(logits[:count], labels)
     soft_candidates = label_loss(logits[count:], labels.repeat(count))
-    return reconstruction_loss(features.detach(), tuples.reconstructed), (soft_anchors + soft_candidates) / 2
+    return reconstruction_loss(features.detach(), generated[: 2 * count]), (soft_anchors + soft_candidates) / 2

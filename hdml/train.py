@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hdml.checkpoint import (
     load_tensors,
@@ -22,18 +21,13 @@ from hdml.checkpoint import (
 )
 from hdml.data import LabelledPhotos, TrainingPhotos
 from hdml.evaluate import Evaluation
+from hdml.hardness import HardnessAware, StepFigures, StepLosses, real_loss
 from hdml.losses import MetricLoss, embedding_regulariser, metric_loss
 from hdml.measure import evaluate_network
-from hdml.model import Backbone, EmbeddingModel, EncoderNetwork, FeatureGenerator
+from hdml.model import Backbone, EmbeddingModel, EncoderNetwork
 from hdml.run import CHECKPOINT, MODEL, StepLog
 from hdml.sampling import PairSampler
-from hdml.synthesis import (
-    WindowMean,
-    generator_losses,
-    pulling_share,
-    real_weight,
-    synthesize,
-)
+from hdml.synthesis import WindowMean
 from indexing.errors import HdmlError
 
 _CHECKPOINT_SECONDS = 30.0
@@ -68,28 +62,6 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class StepFigures:
-    """What one step is logged with.
-
-    Attributes:
-        metric_loss: J_m, raw and unweighted.
-        synthetic_loss: J_syn; None without HDML, as all below.
-        reconstruction_loss, label_loss: J_recon and J_soft, scale-free.
-        classifier_loss: cross-entropy of real features.
-        pulling_share: λ of this step.
-        real_weight: exp(−β/J_gen) of this step.
-    """
-
-    metric_loss: float
-    synthetic_loss: float | None = None
-    reconstruction_loss: float | None = None
-    label_loss: float | None = None
-    classifier_loss: float | None = None
-    pulling_share: float | None = None
-    real_weight: float | None = None
-
-
-@dataclass(frozen=True)
 class TrainProgress:
     """One step as told to whoever watches."""
 
@@ -102,35 +74,43 @@ class TrainProgress:
 
 
 class Trainee:
-    """The modules that learn, their optimiser and the two running means: all that a checkpoint holds."""
+    """The modules that learn and their optimiser: all that a checkpoint holds."""
 
     def __init__(
         self, backbone: Backbone, config: TrainConfig, *, loss: MetricLoss, classes: int, window: int, device: torch.device
     ) -> None:
         self.loss = loss
-        self.alpha = config.alpha * loss.at_chance
+        self.regulariser = config.regulariser
         self.model = EmbeddingModel(backbone, config.dimension).to(device).to(memory_format=torch.channels_last)
-        self.generator: FeatureGenerator | None = None
-        self.classifier: nn.Linear | None = None
         groups = [
             {"params": list(backbone.parameters()), "lr": config.backbone_lr},
             {"params": list(self.model.head.parameters()), "lr": config.head_lr},
         ]
+        self.hardness: HardnessAware | None = None
         if config.method == "hdml":
-            self.generator = FeatureGenerator(config.dimension, backbone.dimension).to(device)
-            self.classifier = nn.Linear(backbone.dimension, classes).to(device)
+            self.hardness = HardnessAware(
+                loss,
+                features=backbone.dimension,
+                dimension=config.dimension,
+                classes=classes,
+                window=window,
+                alpha=config.alpha,
+                beta=config.beta,
+                regulariser=config.regulariser,
+            ).to(device)
             groups += [
-                {"params": list(self.generator.parameters()), "lr": config.generator_lr},
-                {"params": list(self.classifier.parameters()), "lr": config.classifier_lr},
+                {"params": list(self.hardness.generator.parameters()), "lr": config.generator_lr},
+                {"params": list(self.hardness.classifier.parameters()), "lr": config.classifier_lr},
             ]
+        self.metric_loss_avg = self.hardness.metric_loss_avg if self.hardness else WindowMean(window)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self._peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.metric_loss_avg = WindowMean(window)
-        self.generator_loss_avg = WindowMean(window)
 
     def modules(self) -> dict[str, nn.Module]:
-        candidates = {"model": self.model, "generator": self.generator, "classifier": self.classifier}
-        return {name: module for name, module in candidates.items() if module is not None}
+        """Those that a loss moves, by the names of :class:`hdml.hardness.StepLosses`."""
+        if self.hardness is None:
+            return {"model": self.model}
+        return {"model": self.model, "generator": self.hardness.generator, "classifier": self.hardness.classifier}
 
     def set_rates(self, factor: float) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
@@ -141,42 +121,29 @@ class Trainee:
 
     def save_model(self, path: Path, state: dict[str, Any]) -> None:
         """What is exported: model and generator as they stand, and the λ that they stand at."""
-        share = pulling_share(self.metric_loss_avg.mean, self.alpha) if self.generator else None
-        modules = {name: module for name, module in self.modules().items() if name != "classifier"}
+        modules: dict[str, nn.Module] = {"model": self.model}
+        if self.hardness is not None:
+            modules["generator"] = self.hardness.generator
+        share = self.hardness.pulling_share if self.hardness else None
         save_tensors(path, module_tensors(modules), {**state, "pulling_share": share})
 
     def save_checkpoint(self, path: Path, state: dict[str, Any]) -> None:
         """Everything that the next step depends on."""
-        windows = {"metric_loss": list(self.metric_loss_avg.values), "generator_loss": list(self.generator_loss_avg.values)}
-        tensors = {**module_tensors(self.modules()), **optimizer_tensors(self.optimizer)}
-        save_tensors(path, tensors, {**state, "windows": windows})
+        save_tensors(path, {**module_tensors(self._stateful()), **optimizer_tensors(self.optimizer)}, state)
 
     def restore_checkpoint(self, path: Path) -> dict[str, Any]:
         tensors, state = load_tensors(path)
-        restore_modules(self.modules(), tensors)
+        restore_modules(self._stateful(), tensors)
         restore_optimizer(self.optimizer, tensors)
-        self.metric_loss_avg.values.extend(state["windows"]["metric_loss"])
-        self.generator_loss_avg.values.extend(state["windows"]["generator_loss"])
         return state
 
-
-@dataclass(frozen=True)
-class StepLosses:
-    """The losses of one step, each with the name of the module that it moves (METHOD: who learns from what).
-
-    Attributes:
-        by_module: ``model``: J_metric = w·J_m + (1−w)·J_syn plus the length regulariser; ``generator``: J_gen; ``classifier``:
-            cross-entropy of real features. With the plain method, ``model`` alone: J_m plus the regulariser.
-        generator_loss: J_gen as its running mean is to see it; None with the plain method.
-        figures: what is logged.
-    """
-
-    by_module: dict[str, Tensor]
-    generator_loss: float | None
-    figures: StepFigures
+    def _stateful(self) -> dict[str, nn.Module]:
+        if self.hardness is None:
+            return {"model": self.model, "metric_loss_avg": self.metric_loss_avg}
+        return {"model": self.model, "hardness": self.hardness}
 
 
-def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, config: TrainConfig, autocast: torch.autocast) -> StepLosses:
+def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: torch.autocast) -> StepLosses:
     """All losses of one batch, from one pass through the backbone.
 
     Args:
@@ -185,57 +152,32 @@ def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, config: Tra
     """
     with autocast:
         features, embeddings = trainee.model(images)
-    features, embeddings = features.float(), embeddings.float()
-    anchors, positives = embeddings.chunk(2)
-    real = trainee.loss.function(anchors, positives[None].expand(len(anchors), -1, -1))
-    penalty = config.regulariser * embedding_regulariser(anchors, positives)
-    if trainee.generator is None or trainee.classifier is None:
-        return StepLosses({"model": real + penalty}, None, StepFigures(real.item()))
-    share = pulling_share(trainee.metric_loss_avg.mean, trainee.alpha)
-    weight = real_weight(trainee.generator_loss_avg.mean, config.beta)
-    tuples = synthesize(anchors, positives, generator=trainee.generator, head=trainee.model.head, share=share)
-    synthetic = trainee.loss.function(tuples.anchors, tuples.candidates)
-    reconstruction, soft = generator_losses(tuples, features, labels, trainee.classifier)
-    generation = (reconstruction + soft) / 2
-    classification = F.cross_entropy(trainee.classifier(features.detach()), labels.repeat(2))
-    metric = weight * real + (1 - weight) * synthetic + penalty
-    figures = StepFigures(
-        metric_loss=real.item(),
-        synthetic_loss=synthetic.item(),
-        reconstruction_loss=reconstruction.item(),
-        label_loss=soft.item(),
-        classifier_loss=classification.item(),
-        pulling_share=share,
-        real_weight=weight,
-    )
-    by_module = {"model": metric, "generator": generation, "classifier": classification}
-    return StepLosses(by_module, generation.item(), figures)
+    if trainee.hardness is not None:
+        losses: StepLosses = trainee.hardness(features, embeddings, labels.repeat(2), head=trainee.model.head)
+        return losses
+    anchors, positives = embeddings.float().chunk(2)
+    real = real_loss(trainee.loss, anchors, positives)
+    trainee.metric_loss_avg.add(real.item())
+    penalty = trainee.regulariser * embedding_regulariser(anchors, positives)
+    return StepLosses({"model": real + penalty}, StepFigures(real.item()))
 
 
 def update(trainee: Trainee, losses: StepLosses) -> None:
-    """Move every module by its own loss and none by another's.
-
-    Each gradient is taken with respect to the loss's own parameters alone, so that nothing can leak, while that of J_syn still
-    runs back through the generator and the pull into backbone and head.
+    """Move every module by its own loss.
 
     Raises:
         HdmlError: a gradient is not finite; nothing has moved.
     """
-    modules = trainee.modules()
-    for name, loss in losses.by_module.items():
-        parameters = list(modules[name].parameters())
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+    trainee.optimizer.zero_grad()
+    torch.autograd.backward(losses.total)
+    for name, module in trainee.modules().items():
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             raise HdmlError(
-                f"Gradients must be finite, but training has diverged (the loss of the {name} is {loss.item():.4g}); "
-                "start again with a lower --lr."
+                f"Gradients must be finite, but training has diverged (the loss of the {name} is "
+                f"{losses.by_module[name].item():.4g}); start again with a lower --lr."
             )
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
     trainee.optimizer.step()
-    trainee.metric_loss_avg.add(losses.figures.metric_loss)
-    if losses.generator_loss is not None:
-        trainee.generator_loss_avg.add(losses.generator_loss)
 
 
 def train(
@@ -280,7 +222,7 @@ def train(
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(_rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        losses = step_losses(trainee, channels_last, labels.to(device), config=config, autocast=autocast)
+        losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast)
         update(trainee, losses)
         done = step + 1
         validation = None

@@ -16,6 +16,7 @@ from hdml.data import ClassSplit, TrainingPhotos, read_labelled_folder, split_cl
 from hdml.losses import metric_loss
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
+from hdml.synthesis import WindowMean
 from hdml.train import TrainConfig, Trainee, TrainProgress, step_losses, train, update
 from indexing.errors import HdmlError
 
@@ -45,9 +46,17 @@ def make_trainee(config: TrainConfig) -> Trainee:
     loss = metric_loss(config.loss, classes_per_batch=N, margin=config.margin)
     backbone = build_backbone(config.backbone, image_size=config.image_size)
     trainee = Trainee(backbone, config, loss=loss, classes=CLASSES, window=3, device=CPU)
-    trainee.metric_loss_avg.add(0.5)  # so that negatives are pulled and synthetics weigh: at the start neither is
-    trainee.generator_loss_avg.add(0.05)
+    if trainee.hardness is not None:
+        trainee.hardness.metric_loss_avg.add(0.5)  # so that negatives are pulled and synthetics weigh: at the start neither is
+        trainee.hardness.generator_loss_avg.add(0.05)
     return trainee
+
+
+def window_of(*values: float) -> WindowMean:
+    window = WindowMean(3)
+    for value in values:
+        window.add(value)
+    return window
 
 
 def random_batch() -> tuple[Tensor, Tensor]:
@@ -63,7 +72,7 @@ def parameters_of(trainee: Trainee) -> dict[str, list[Tensor]]:
 @pytest.mark.parametrize("module", ["model", "generator", "classifier"])
 def test_each_loss_moves_every_parameter_of_its_own_module_and_none_of_another(loss: str, module: str) -> None:
     trainee = make_trainee(make_config(loss=loss, margin=1000.0, weight_decay=0.0))
-    losses = step_losses(trainee, *random_batch(), config=make_config(loss=loss), autocast=NO_AUTOCAST)
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     before = parameters_of(trainee)
     alone = copy.copy(losses)
     object.__setattr__(alone, "by_module", {module: losses.by_module[module]})
@@ -75,7 +84,7 @@ def test_each_loss_moves_every_parameter_of_its_own_module_and_none_of_another(l
 
 def test_one_step_gives_each_module_the_gradient_of_its_own_loss() -> None:
     trainee = make_trainee(make_config())
-    losses = step_losses(trainee, *random_batch(), config=make_config(), autocast=NO_AUTOCAST)
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     expected = {
         name: torch.autograd.grad(loss, list(trainee.modules()[name].parameters()), retain_graph=True)
         for name, loss in losses.by_module.items()
@@ -91,9 +100,8 @@ def test_synthetic_loss_reaches_the_backbone_through_generator_and_pull(loss: st
     """With the weight all on synthetic tuples (J_gen = 0) and no regulariser, the backbone still learns."""
     config = make_config(loss=loss, margin=1000.0, regulariser=0.0)
     trainee = make_trainee(config)
-    trainee.generator_loss_avg.values.clear()
-    trainee.generator_loss_avg.add(0.0)
-    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    trainee.hardness.generator_loss_avg = window_of(0.0)
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     assert losses.figures.real_weight == 0.0
     assert losses.by_module["model"].item() == pytest.approx(losses.figures.synthetic_loss)
     gradients = torch.autograd.grad(losses.by_module["model"], list(trainee.model.backbone.parameters()))
@@ -104,18 +112,18 @@ def test_running_mean_sees_the_raw_loss_and_not_the_weighted_one() -> None:
     """The authors' code feeds the weighted loss with its L2 penalty to J_avg (METHOD, trap 1)."""
     config = make_config(regulariser=10.0)
     trainee = make_trainee(config)
-    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     update(trainee, losses)
     raw = losses.figures.metric_loss
-    assert list(trainee.metric_loss_avg.values) == [0.5, raw]
+    assert trainee.metric_loss_avg.mean == pytest.approx((0.5 + raw) / 2)
     assert abs(losses.by_module["model"].item() - raw) > 1.0
 
 
 def test_first_step_neither_pulls_nor_trusts_the_generator() -> None:
     trainee = make_trainee(make_config())
-    trainee.metric_loss_avg.values.clear()
-    trainee.generator_loss_avg.values.clear()
-    figures = step_losses(trainee, *random_batch(), config=make_config(), autocast=NO_AUTOCAST).figures
+    trainee.hardness.metric_loss_avg = window_of()
+    trainee.hardness.generator_loss_avg = window_of()
+    figures = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST).figures
     assert (figures.pulling_share, figures.real_weight) == (1.0, 1.0)
 
 
@@ -124,16 +132,15 @@ def test_alpha_is_in_units_of_the_loss_at_chance(loss: str, margin: float) -> No
     """One α gives one λ at the same share of the loss at chance, whatever the loss, its margin and N (METHOD, trap 2)."""
     config = make_config(loss=loss, margin=margin)
     trainee = make_trainee(config)
-    trainee.metric_loss_avg.values.clear()
-    trainee.metric_loss_avg.add(0.5 * trainee.loss.at_chance)
-    figures = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST).figures
+    trainee.hardness.metric_loss_avg = window_of(0.5 * trainee.loss.at_chance)
+    figures = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST).figures
     assert figures.pulling_share == pytest.approx(math.exp(-config.alpha / 0.5))
 
 
 def test_plain_method_is_the_metric_loss_alone() -> None:
     config = make_config(method="plain")
     trainee = make_trainee(config)
-    losses = step_losses(trainee, *random_batch(), config=config, autocast=NO_AUTOCAST)
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     assert set(losses.by_module) == set(trainee.modules()) == {"model"}
     assert losses.figures.synthetic_loss is None
 
@@ -142,7 +149,7 @@ def test_gradient_that_is_not_finite_stops_with_a_sentence_and_moves_nothing() -
     trainee = make_trainee(make_config())
     images, labels = random_batch()
     images[0, 0, 0, 0] = math.nan
-    losses = step_losses(trainee, images, labels, config=make_config(), autocast=NO_AUTOCAST)
+    losses = step_losses(trainee, images, labels, autocast=NO_AUTOCAST)
     before = parameters_of(trainee)
     with pytest.raises(HdmlError, match=r"must be finite.*lower --lr"):
         update(trainee, losses)
