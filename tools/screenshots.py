@@ -4,6 +4,7 @@ Run after ``make demo``: python -m tools.screenshots --workspace demo-workspace 
 """
 
 import argparse
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,11 @@ def main() -> None:
     workspace = Workspace(arguments.workspace)
     query = arguments.query or max(workspace.indexes()[0].gallery.rglob("*.jpg"))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
+    if chromium is None:
+        sys.exit("there is no Chromium to take pictures with; install one with: python tools/chromium.py")
     with serving(workspace) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         for scheme in ("light", "dark"):
             for width in (1440, 390):
                 page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})

@@ -40,8 +40,10 @@ FIRST_NEGATIVE = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
+    assert chromium, "there is no Chromium for the page's tests; install one with: python tools/chromium.py"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*FLAGS, *CAMERA])
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
         yield browser
         browser.close()
 
