@@ -135,7 +135,15 @@ def test_browser_finds_a_server_that_answers_and_interrupting_ends_it(tmp_path: 
     browser.chmod(0o755)
     command = [str(Path(sys.executable).with_name("hdml")), "serve", "--port", str(port), "--workspace", str(tmp_path / "empty")]
     environment = {**os.environ, "DISPLAY": ":0", "BROWSER": str(browser)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that a script runs in the background inherit an ignored SIGINT, which the server would then ignore too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "opened").exists() and process.poll() is None and time.monotonic() < deadline:
