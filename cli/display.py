@@ -88,6 +88,18 @@ class Display:
         table.add_row(*_row(evaluation))
         self.console.print(table)
 
+    def losses(self) -> None:
+        """All losses by name, with what each takes."""
+        from hdml.metric_losses import LOSSES
+
+        table = Table()
+        for heading in ("loss", "HDML", "photos per class", "options and defaults", "from"):
+            table.add_column(heading)
+        for spec in LOSSES.values():
+            options = ", ".join(f"{name}={value:g}" for name, value in spec.options.items())
+            table.add_row(spec.name, "yes" if spec.takes_hdml else "no", str(spec.photos_per_class), options, spec.source)
+        self.console.print(table)
+
     def parity(self, card: Mapping[str, Any]) -> None:
         """The parity card of an exported encoder, in one sentence."""
         self.say(

@@ -26,8 +26,22 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(help="Folder of photos, one sub-folder per class; the built-in butterflies when left out.")
     ] = None,
-    method: Annotated[Literal["hdml", "plain"], typer.Option(help="hdml, or plain for the metric loss alone.")] = "hdml",
-    loss: Annotated[Literal["npair", "triplet"], typer.Option(help="Metric loss over pairs of photos of N classes.")] = "npair",
+    method: Annotated[
+        Literal["hdml", "plain"] | None,
+        typer.Option(help="hdml, or plain for the metric loss alone.", show_default="hdml where the loss takes it"),
+    ] = None,
+    loss: Annotated[str, typer.Option(help="Metric loss, by a name that --list-losses lists.")] = "npair",
+    list_losses: Annotated[
+        bool,
+        typer.Option("--list-losses", help="List the losses with their options, and whether each takes HDML; train nothing."),
+    ] = False,
+    loss_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the loss, e.g. margin=0.5; may be given several times.")
+    ] = None,
+    setting: Annotated[
+        Literal["default", "paper"],
+        typer.Option(help="default: ours; paper: equations, reductions, rates and statistics of the paper's authors."),
+    ] = "default",
     backbone: Annotated[str, typer.Option(help=BACKBONE_HELP)] = "resnet18",
     weights: Annotated[
         str, typer.Option(help=f"{WEIGHTS_HELP} auto: imagenet where it can be had, else none.", show_default=True)
@@ -42,16 +56,39 @@ def train(
         int | None,
         typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the training photos, 200–3000"),
     ] = None,
-    classes_per_batch: Annotated[int, typer.Option(min=2, help="N: a batch is two photos of each of N classes.")] = 32,
+    classes_per_batch: Annotated[
+        int | None, typer.Option(min=2, help="N: classes in a batch.", show_default="what makes a batch of 64 photos")
+    ] = None,
+    photos_per_class: Annotated[
+        int | None, typer.Option(min=2, help="Photos of each class in a batch.", show_default="the loss's own; 2 with HDML")
+    ] = None,
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
     lr: Annotated[
         float | None,
         typer.Option(min=0, help="Learning rate of the backbone.", show_default="4e-4 from trained weights, 1e-3 from none"),
     ] = None,
-    alpha: Annotated[float, typer.Option(min=0, help="Pulling factor α, in units of the loss at chance.")] = 0.25,
-    beta: Annotated[float, typer.Option(min=0, help="Weight factor β of the synthetic tuples, in units of J_gen.")] = 0.1,
-    margin: Annotated[float, typer.Option(min=0, help="Margin of the triplet loss, squared embedding distance.")] = 1.0,
-    regulariser: Annotated[float, typer.Option(min=0, help="Weight of the squared lengths of the embeddings.")] = 0.1,
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0, help="Pulling factor α.", show_default="0.25 times the loss at chance; paper: 90 for N-pair, else 7"),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(min=0, help="Weight factor β of the synthetic tuples.", show_default="0.1, in units of J_gen; paper: 1e4"),
+    ] = None,
+    regulariser: Annotated[
+        float | None,
+        typer.Option(min=0, help="Weight of the squared lengths of embeddings.", show_default="0.1; paper: 0.003"),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="HDML with something left out or tried, e.g. no-pull; may be given several times (docs/method.md)."),
+    ] = None,
+    freeze_bn: Annotated[
+        bool, typer.Option("--freeze-bn", help="Keep the BatchNorm statistics of the backbone's starting weights.")
+    ] = False,
+    reestimate_bn: Annotated[
+        bool, typer.Option("--reestimate-bn", help="Take all BatchNorm statistics anew from training photos before measuring.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run: the newest, or --run.")] = False,
     run: Annotated[
@@ -69,6 +106,9 @@ def train(
     from hdml.fit import plan_run
 
     display = Display(json_output=json_output)
+    if list_losses:
+        display.losses()
+        return
     torch_device = choose_torch_device(device)
     if resume:
         folder = _unfinished_run(workspace, run)
@@ -85,18 +125,23 @@ def train(
             watcher=display,
             method=method,
             loss=loss,
+            setting=setting,
             backbone=backbone,
             weights=weights,
             image_size=image_size,
             test_classes=test_classes,
             steps=steps,
             classes_per_batch=classes_per_batch,
+            photos_per_class=photos_per_class,
             dimension=dimension,
             lr=lr,
             alpha=alpha,
             beta=beta,
-            margin=margin,
             regulariser=regulariser,
+            loss_options=_numbers(loss_option or []),
+            variants=tuple(variant or ()),
+            freeze_bn=freeze_bn,
+            reestimate_bn=reestimate_bn,
             seed=seed,
         )
     record = carry_out(folder, torch_device, display)
@@ -233,6 +278,18 @@ def choose_torch_device(device: str) -> "torch.device":
     if device == "cuda" and not torch.cuda.is_available():
         raise HdmlError("--device cuda needs a GPU that torch can use, but it finds none; hdml doctor tells more.")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _numbers(options: list[str]) -> dict[str, float]:
+    """``name=number`` as a dictionary."""
+    found = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError as error:
+            raise HdmlError(f"--loss-option must be a name and a number such as margin=0.5, got {option}.") from error
+    return found
 
 
 def _unfinished_run(workspace: Path, name: str | None) -> Path:

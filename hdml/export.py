@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import hdml
 from hdml.data import evaluation_preprocessing
 from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
-from hdml.synthesis import pull_negatives
+from hdml.synthesis import pull_negatives, pull_on_sphere
 from indexing.catalogue import Catalogue
 from indexing.encoder import METADATA_KEY, EncoderMetadata, open_session, write_metadata
 from indexing.errors import HdmlError
@@ -53,16 +54,22 @@ class ParityCard:
 
 
 class SynthesizerNetwork(nn.Module):
-    """Tuples of unnormalised embeddings [B, D] and λ → pulled negatives [B, D] and re-embedded synthetics [B, D]."""
+    """Tuples of embeddings [B, D] and λ → pulled negatives [B, D] and re-embedded synthetics [B, D].
 
-    def __init__(self, generator: FeatureGenerator, head: EmbeddingHead) -> None:
+    Embeddings are as the head gives them, or with ``on_sphere`` of unit length, as what comes out is then.
+    """
+
+    def __init__(self, generator: FeatureGenerator, head: EmbeddingHead, *, on_sphere: bool) -> None:
         super().__init__()
         self.generator = generator
         self.head = head
+        self.on_sphere = on_sphere
 
     def forward(self, anchors: Tensor, positives: Tensor, negatives: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        pulled = pull_negatives(anchors, positives, negatives, share)
-        return pulled, self.head(self.generator(pulled))
+        pull = pull_on_sphere if self.on_sphere else pull_negatives
+        pulled = pull(anchors, positives, negatives, share)
+        synthetic = self.head(self.generator(pulled))
+        return pulled, F.normalize(synthetic) if self.on_sphere else synthetic
 
 
 def export_encoder(
@@ -115,21 +122,25 @@ def export_synthesizer(
     *,
     share: float,
     loss: str,
+    on_sphere: bool,
     fingerprint: str,
     embeddings: NDArray[np.float32],
+    norms: NDArray[np.float32],
 ) -> float:
     """Write synthesizer.onnx once it agrees with torch on tuples of real embeddings; returns the largest difference.
 
     Args:
         share: the model's own λ, kept in the metadata.
         fingerprint: of the encoder whose embeddings it works on.
-        embeddings: [n ≥ 2, D] unnormalised, of real photos.
+        on_sphere: whether the loss sees directions alone, so that synthesis works on unit embeddings.
+        embeddings: [n ≥ 2, D] of real photos, of unit length.
+        norms: [n] their lengths before.
 
     Raises:
         HdmlError: a synthetic differs by more than ``PARITY_TOLERANCE`` of its length.
     """
-    network = SynthesizerNetwork(generator, head).eval().cpu()
-    real = torch.from_numpy(embeddings)
+    network = SynthesizerNetwork(generator, head, on_sphere=on_sphere).eval().cpu()
+    real = torch.from_numpy(embeddings if on_sphere else embeddings * norms[:, None])
     tuples = (real, real.roll(1, 0), real.roll(2, 0))
     unchecked = path.with_name(f"unchecked-{path.name}")
     _to_onnx(
@@ -140,7 +151,8 @@ def export_synthesizer(
         outputs=["pulled", "synthetic"],
         batched=(True, True, True, False),
     )
-    _add_synthesizer_metadata(unchecked, share=share, loss=loss, fingerprint=fingerprint, dimension=head.linear.out_features)
+    facts = {"dimension": head.linear.out_features, "fingerprint": fingerprint, "lambda": share, "loss": loss}
+    _add_synthesizer_metadata(unchecked, {**facts, "on_sphere": on_sphere})
     with torch.inference_mode():
         expected = network(*tuples, torch.tensor(share))
     names = ("anchors", "positives", "negatives")
@@ -248,17 +260,9 @@ def _to_onnx(
         )
 
 
-def _add_synthesizer_metadata(path: Path, *, share: float, loss: str, fingerprint: str, dimension: int) -> None:
+def _add_synthesizer_metadata(path: Path, facts: dict[str, Any]) -> None:
     import onnx
 
     model = onnx.load(path)
-    facts: dict[str, Any] = {
-        "format": 1,
-        "dimension": dimension,
-        "fingerprint": fingerprint,
-        "lambda": share,
-        "method": "hdml",
-        "loss": loss,
-    }
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(facts))
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps({"format": 1, "method": "hdml", **facts}))
     onnx.save(model, path)

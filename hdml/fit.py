@@ -6,7 +6,7 @@ run and a resumed one take the same path.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,17 +30,16 @@ from hdml.data import (
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
 from hdml.measure import evaluate_network, measured_photos
+from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record
-from hdml.sampling import PairSampler
-from hdml.train import TrainConfig, TrainProgress, train
+from hdml.settings import decide
+from hdml.train import TrainConfig, TrainProgress, make_sampler, train
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
 from indexing.gallery import walk_gallery
 from indexing.preprocess import DECODE_ERRORS
 
-SCRATCH_LR = 1e-3
-FINE_TUNE_LR = 4e-4
 _EPOCHS = 30
 _STEPS = (200, 3000)
 _IMAGE_SIZE = (64, 224)
@@ -65,15 +64,17 @@ def plan_run(
     run: Path,
     *,
     watcher: Watcher,
-    method: str = "hdml",
+    method: str | None = None,
     loss: str = "npair",
+    setting: str = "default",
     test_classes: str = "none",
     backbone: str = "resnet18",
     weights: str = "auto",
     image_size: int | None = None,
     steps: int | None = None,
     lr: float | None = None,
-    classes_per_batch: int = TrainConfig.classes_per_batch,
+    classes_per_batch: int | None = None,
+    photos_per_class: int | None = None,
     **settings: Any,
 ) -> None:
     """Decide everything that is left open and write the run's record.
@@ -85,8 +86,11 @@ def plan_run(
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos of the training classes, between 200 and 3,000 steps.
-        lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 4e-4 from trained ones.
-        settings: other fields of :class:`hdml.train.TrainConfig`.
+        lr: of the backbone, 0 leaves its weights alone; None takes 1e-3 from random weights and 4e-4 from trained ones, and in
+            the paper setting the authors' rate.
+        classes_per_batch, photos_per_class: None takes the loss's own photos per class, two with HDML, and as many classes as
+            make a batch of 64 (in the paper setting, the authors' batch).
+        settings: other fields of :class:`hdml.train.TrainConfig`; None takes the setting's own.
 
     Raises:
         HdmlError: the folder or a setting cannot be used; nothing is written.
@@ -101,20 +105,25 @@ def plan_run(
     test_classes = absolute_rule(test_classes)
     split = split_classes(photos, test_classes)
     learned = photos.of_classes(split.train)
-    sampler = PairSampler(learned.labels.tolist(), classes_per_batch=classes_per_batch, seed=0)
-    epoch = len(learned.paths) // (2 * sampler.classes_per_batch)
     config = TrainConfig(
         backbone=backbone,
         weights=weights,
         image_size=size,
-        method=method,
-        loss=loss,
         test_classes=test_classes,
-        steps=steps or int(np.clip(_EPOCHS * epoch, *_STEPS)),
-        backbone_lr=lr if lr is not None else (SCRATCH_LR if weights == "none" else FINE_TUNE_LR),
-        classes_per_batch=classes_per_batch,
-        **settings,
+        steps=steps or 0,
+        **decide(
+            loss=loss,
+            method=method,
+            setting=setting,
+            lr=lr,
+            from_scratch=weights == "none",
+            classes_per_batch=classes_per_batch,
+            photos_per_class=photos_per_class,
+            given=settings,
+        ),
     )
+    batch = len(make_sampler(config, learned.labels.tolist()).batch(0).photos)
+    config = replace(config, steps=steps or int(np.clip(_EPOCHS * (len(learned.paths) // batch), *_STEPS)))
     record = {
         "format": 1,
         "version": hdml.__version__,
@@ -223,7 +232,9 @@ def _export(
     """The encoder comes last: a run that has one can be indexed with, and its index takes the synthesizer along."""
     config = TrainConfig(**record["config"])
     exported: dict[str, Any] = {}
-    if generator is not None and encoder.head is not None:
+    # What generates otherwise than from pulled embeddings alone cannot be shown from a catalogue of embeddings.
+    generates = not {"residual", "no-generator"} & set(config.variants)
+    if generator is not None and encoder.head is not None and generates:
         preprocessing = evaluation_preprocessing(config.image_size)
         sample = embed_photos(encoder, photos[:32], preprocessing, torch.device("cpu"))
         exported["synthesizer_difference"] = export_synthesizer(
@@ -232,8 +243,10 @@ def _export(
             run / SYNTHESIZER,
             share=record["lambda"],
             loss=config.loss,
+            on_sphere=LOSSES[config.loss].normalizes,
             fingerprint=fingerprint_of(encoder, preprocessing),
-            embeddings=sample.embeddings * sample.norms[:, None],
+            embeddings=sample.embeddings,
+            norms=sample.norms,
         )
     card = export_encoder(
         encoder,

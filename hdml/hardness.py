@@ -1,39 +1,47 @@
-"""Hardness-aware deep metric learning around a tuple loss, for any training loop.
+"""Hardness-aware deep metric learning around a metric loss, for any training loop.
 
-W. Zheng, Z. Chen, J. Lu, J. Zhou, "Hardness-Aware Deep Metric Learning", CVPR 2019 (arXiv:1903.05503).
+W. Zheng, Z. Chen, J. Lu, J. Zhou, "Hardness-Aware Deep Metric Learning", CVPR 2019 (arXiv:1903.05503). Where the two settings
+differ from the equations, the authors' code and each other is listed in docs/method.md.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdml.losses import MetricLoss, embedding_regulariser
+from hdml.averages import BlockMean, WindowMean
+from hdml.diagnostics import StepFigures, tuple_figures
+from hdml.losses import embedding_regulariser, label_loss, length, reconstruction_loss
+from hdml.metric_losses import MetricLoss
 from hdml.model import FeatureGenerator
-from hdml.synthesis import WindowMean, generator_losses, pulling_share, real_weight, synthesize
+from hdml.synthesis import (
+    SyntheticTuples,
+    leaving_no_trace,
+    pulling_share,
+    real_weight,
+    residual_features,
+    synthesize,
+    synthetic_members,
+)
+from hdml.tuples import Tuples, pair_tuples
 
-
-@dataclass(frozen=True)
-class StepFigures:
-    """What one step is logged with.
-
-    Attributes:
-        metric_loss: J_m, raw and unweighted.
-        synthetic_loss: J_syn; None without HDML, as all below.
-        reconstruction_loss, label_loss: J_recon and J_soft, scale-free.
-        classifier_loss: cross-entropy of real features.
-        pulling_share: λ of this step.
-        real_weight: exp(−β/J_gen) of this step.
-    """
-
-    metric_loss: float
-    synthetic_loss: float | None = None
-    reconstruction_loss: float | None = None
-    label_loss: float | None = None
-    classifier_loss: float | None = None
-    pulling_share: float | None = None
-    real_weight: float | None = None
+Setting = Literal["default", "paper"]
+VARIANTS = {
+    "no-pull": "λ = 1: negatives are generated and embedded again where they are",
+    "no-generator": "pulled negatives meet the loss as they are, without generator and head",
+    "in-statistics": "the head's running statistics learn from synthetic rows too, as in the authors' code",
+    "out-of-statistics": "the head's running statistics learn from real rows alone",
+    "consistent": "the generator is also taught that a re-embedded negative lies as far as it was pulled",
+    "residual": "synthetic features are the real negative's plus the generator's step from z to ẑ",
+    "adaptive": "λ is set so that half of the synthetic negatives lie nearer than the positive",
+}
+"""Ways to leave something out of HDML, to see what it did, or to try something with it; the first four are controls."""
+_AUTHORS_LABEL_FACTOR = 1e4
+_VIOLATIONS = 0.5
+_ADAPTIVE_STEP = 0.02
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,12 @@ class StepLosses:
         by_module: ``model``: J_metric = w·J_m + (1−w)·J_syn plus the length regulariser; ``generator``: J_gen; ``classifier``:
             cross-entropy of real features. With the plain method, ``model`` alone: J_m plus the regulariser.
         figures: what is logged.
+        embeddings: [B, D] of the batch.
     """
 
     by_module: dict[str, Tensor]
     figures: StepFigures
+    embeddings: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -56,24 +66,30 @@ class StepLosses:
 
 
 class HardnessAware(nn.Module):
-    """A tuple loss made hardness-aware, with the generator and the classifier that this takes.
+    """A metric loss made hardness-aware, with the generator and the classifier that this takes.
 
     Call it as a loss, call ``backward`` on the total, and give its parameters to an optimiser too. One backward pass serves all:
     the graph is cut so that J_metric reaches what made features and embeddings, and the head, but not the generator that it runs
     through; J_gen reaches the generator alone, and the cross-entropy of real features the classifier alone.
 
-    λ and the weight of the real tuples follow the running means of J_m and J_gen over the last steps, which are buffers and so
-    part of ``state_dict``.
+    λ and the weight of the real tuples follow the running means of J_m and J_gen, which are buffers and so part of
+    ``state_dict``.
 
     Args:
-        loss: from :func:`hdml.losses.metric_loss`.
+        loss: from :func:`hdml.metric_losses.metric_loss`.
         features: F, length of the backbone's features.
         dimension: D, length of the embeddings.
         classes: that labels can name, from 0.
-        window: steps of the running means; the paper takes an epoch.
-        alpha: pulling factor, in units of the loss at chance (docs/decisions/scale-free-factors.md).
-        beta: weight factor of the synthetic tuples, in units of J_gen.
-        regulariser: weight of the squared lengths of the embeddings.
+        setting: ``default``: α in units of the loss at chance, J_gen of shares, sliding means of the raw losses (docs/decisions/
+            scale-free-factors.md); ``paper``: reductions, means and J_avg of the authors' code.
+        window: steps of the sliding means; the paper takes an epoch. The authors' code takes blocks of 64.
+        alpha: pulling factor; None takes 0.25, or the paper's 90 for N-pair and 7 for any other loss.
+        beta: weight factor of the synthetic tuples; None takes 0.1, or the authors' 1e4 for Cars196.
+        regulariser: weight of the squared lengths of the embeddings, for losses that see lengths.
+        variants: of ``VARIANTS``.
+
+    Raises:
+        ValueError: the loss has no form over tuples, or a variant is unknown.
     """
 
     def __init__(
@@ -83,88 +99,169 @@ class HardnessAware(nn.Module):
         features: int,
         dimension: int,
         classes: int,
+        setting: Setting = "default",
         window: int = 64,
-        alpha: float = 0.25,
-        beta: float = 0.1,
+        alpha: float | None = None,
+        beta: float | None = None,
         regulariser: float = 0.1,
+        variants: Collection[str] = (),
     ) -> None:
         super().__init__()
+        if not loss.spec.takes_hdml:
+            raise ValueError(f"{loss.spec.name} cannot be made hardness-aware: {loss.spec.refusal}")
+        unknown = sorted(set(variants) - set(VARIANTS))
+        if unknown:
+            raise ValueError(f"a variant must be one of {', '.join(VARIANTS)}, got {unknown[0]!r}")
         self.loss = loss
-        self.alpha = alpha
-        self.beta = beta
-        self.regulariser = regulariser
+        self.paper = setting == "paper"
+        self.alpha = alpha if alpha is not None else default_alpha(setting, loss.spec.name)
+        self.beta = beta if beta is not None else default_beta(setting)
+        self.regulariser = 0.0 if loss.spec.normalizes else regulariser
+        self.variants = frozenset(variants)
+        self.traced = "out-of-statistics" not in variants if self.paper else "in-statistics" in variants
         self.generator = FeatureGenerator(dimension, features)
         self.classifier = nn.Linear(features, classes)
-        self.metric_loss_avg = WindowMean(window)
-        self.generator_loss_avg = WindowMean(window)
+        self.metric_loss_avg = BlockMean() if self.paper else WindowMean(window)
+        self.generator_loss_avg = BlockMean() if self.paper else WindowMean(window)
+        self.adapted_share: Tensor
+        self.register_buffer("adapted_share", torch.ones((), dtype=torch.float64))
 
     @property
     def pulling_share(self) -> float:
         """λ of the next step."""
-        return pulling_share(self.metric_loss_avg.mean, self.alpha * self.loss.at_chance)
+        if "no-pull" in self.variants:
+            return 1.0
+        if "adaptive" in self.variants:
+            return self.adapted_share.item()
+        return pulling_share(self.metric_loss_avg.mean, self.alpha * (1.0 if self.paper else self.loss.at_chance))
 
-    def forward(self, features: Tensor, embeddings: Tensor, labels: Tensor, *, head: nn.Module) -> StepLosses:
-        """All losses of one batch of pairs; in training, the running means move on.
+    def forward(
+        self,
+        features: Tensor,
+        embeddings: Tensor,
+        labels: Tensor,
+        *,
+        head: nn.Module,
+        tuples: Tuples | None = None,
+        penalty: Tensor | float = 0.0,
+    ) -> StepLosses:
+        """All losses of one batch; in training, the running means move on.
 
         Args:
-            features: [2N, F] y = f(x) of the backbone, two photos of each of N classes in any order.
-            embeddings: [2N, D] z = g(y) of the head, not normalised.
-            labels: [2N] class of each photo.
-            head: g, any module from [B, F] to [B, D]; embeds the synthetic features, and its running statistics, if it has any,
-                do not learn of them (docs/decisions/batchnorm.md).
+            features: [B, F] y = f(x) of the backbone; two photos of each of N classes in any order, unless tuples are given.
+            embeddings: [B, D] z = g(y) of the head, not normalised.
+            labels: [B] class of each photo.
+            head: g, any module from [B, F] to [B, D]; embeds the synthetic features.
+            tuples: which photos are whose positives and negatives; :func:`hdml.tuples.pair_tuples` when left out.
+            penalty: what else J_metric holds, such as weight decay; the paper setting weighs and logs it with J_m.
 
         Raises:
             ValueError: a class has not exactly two photos.
         """
-        first, second = pairs_of(labels)
-        features = torch.cat([features[first], features[second]]).float()
-        anchors, positives = embeddings[first].float(), embeddings[second].float()
+        tuples = tuples or pair_tuples(labels)
+        features, embeddings = features.float(), embeddings.float()
         share = self.pulling_share
         weight = real_weight(self.generator_loss_avg.mean, self.beta)
-        real = real_loss(self.loss, anchors, positives)
-        tuples = synthesize(anchors, positives, generator=self.generator, head=head, share=share)
-        synthetic = self.loss.function(tuples.anchors, tuples.candidates)
-        reconstruction, soft = generator_losses(
-            tuples.rows, features, labels[first], generator=self.generator, classifier=self.classifier
-        )
-        generation = (reconstruction + soft) / 2
-        penalty = self.regulariser * embedding_regulariser(anchors, positives)
-        classification = F.cross_entropy(self.classifier(features.detach()), labels[first].repeat(2))
+        real = self.loss(embeddings, labels, tuples)
+        seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
+        synthetic = self._synthesize(seen, features, tuples, head, share)
+        synthetic_loss = self._tuple_loss(synthetic.anchors, synthetic.positives, synthetic.negatives)
+        by_name = self._generator_losses(synthetic, features, labels, tuples, head)
+        penalty = penalty + self.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
+        classification = F.cross_entropy(self.classifier(features.detach()), labels)
+        if self.paper:
+            logged = weight * (real + penalty)
+            metric = logged + (1 - weight) * synthetic_loss
+        else:
+            # The loss over tuples, whose divisor is fixed; for our own losses it is J_m itself.
+            logged = self._tuple_loss(*tuples.of(seen)).detach()
+            metric = weight * real + (1 - weight) * synthetic_loss + penalty
         figures = StepFigures(
             metric_loss=real.item(),
-            synthetic_loss=synthetic.item(),
-            reconstruction_loss=reconstruction.item(),
-            label_loss=soft.item(),
+            synthetic_loss=synthetic_loss.item(),
+            reconstruction_loss=by_name["reconstruction"].item(),
+            label_loss=by_name["label"].item(),
             classifier_loss=classification.item(),
             pulling_share=share,
             real_weight=weight,
+            **tuple_figures(
+                tuples.of(seen), synthetic, labels[tuples.negatives], by_name["logits"], direction=self.loss.spec.normalizes
+            ),
         )
         if self.training:
-            self.metric_loss_avg.add(figures.metric_loss)
-            self.generator_loss_avg.add(generation.item())
-        metric = weight * real + (1 - weight) * synthetic + penalty
-        return StepLosses({"model": metric, "generator": generation, "classifier": classification}, figures)
+            self.metric_loss_avg.add(logged.item())
+            self.generator_loss_avg.add(by_name["total"].item())
+            assert figures.violations is not None
+            step = _ADAPTIVE_STEP * (figures.violations - _VIOLATIONS)
+            self.adapted_share.copy_((self.adapted_share + step).clamp(0.0, 1.0))
+        return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, figures, embeddings)
 
+    def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        assert self.loss.tuple_loss is not None
+        return self.loss.tuple_loss(anchors, positives, negatives)
 
-def real_loss(loss: MetricLoss, anchors: Tensor, positives: Tensor) -> Tensor:
-    """J_m of N real pairs [N, D]: every anchor's candidates are the N positives."""
-    return loss.function(anchors, positives[None].expand(len(anchors), -1, -1))
-
-
-def pairs_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions [N] of the first and of the second photo of each class in labels [2N], in the order of the first ones.
-
-    Raises:
-        ValueError: a class has not exactly two photos.
-    """
-    same = labels[:, None] == labels[None]
-    counts = same.sum(1)
-    if not bool((counts == 2).all()):
-        odd = int(torch.nonzero(counts != 2)[0, 0])
-        raise ValueError(
-            f"every class of a batch must have exactly 2 photos, but class {labels[odd].item()} has {counts[odd].item()}; "
-            "draw pairs, for example with pytorch-metric-learning's MPerClassSampler(labels, m=2, batch_size=...)"
+    def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float) -> SyntheticTuples:
+        synthetic = synthesize(
+            seen,
+            tuples,
+            generator=self.generator,
+            head=head,
+            share=share,
+            on_sphere=self.loss.spec.normalizes,
+            trace=self.traced,
+            residual_of=features if "residual" in self.variants else None,
         )
-    partner = (same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)).int().argmax(1)
-    first = torch.nonzero(partner > torch.arange(len(labels), device=labels.device))[:, 0]
-    return first, partner[first]
+        if "no-generator" not in self.variants:
+            return synthetic
+        anchors, positives, _ = tuples.of(seen)
+        return SyntheticTuples(synthetic.pulled, synthetic.rows, anchors, positives, synthetic.pulled)
+
+    def _generator_losses(
+        self, synthetic: SyntheticTuples, features: Tensor, labels: Tensor, tuples: Tuples, head: nn.Module
+    ) -> dict[str, Tensor]:
+        """J_recon, J_soft and J_gen (section 3.3, equations 8–10), whose gradients reach the generator alone, and its logits.
+
+        J_soft is the mean of two means, over anchors and over what they are compared with, as in the authors' code for N-pair
+        (there the sum); in the paper setting, triplets have one mean.
+        """
+        count, real = len(tuples.anchors), features.detach()
+        generated = self.generator(synthetic.rows.detach())
+        kept = residual_features(generated, real, tuples) if "residual" in self.variants else generated
+        members = kept[synthetic_members(tuples, len(kept))]
+        logits = F.linear(members, self.classifier.weight.detach(), self.classifier.bias.detach())
+        owners = torch.cat([labels[tuples.anchors], labels[tuples.positives], labels[tuples.negatives].flatten()])
+        if self.paper:
+            reconstruction = (real - generated[: len(real)]).square().sum()
+            if self.loss.spec.name == "npair":
+                soft = F.cross_entropy(logits[:count], owners[:count]) + F.cross_entropy(logits[count:], owners[count:])
+            else:
+                soft = F.cross_entropy(logits, owners)
+            total = 0.5 * reconstruction + 0.5 * _AUTHORS_LABEL_FACTOR * soft
+        else:
+            reconstruction = reconstruction_loss(real, generated[: len(real)])
+            soft = (label_loss(logits[:count], owners[:count]) + label_loss(logits[count:], owners[count:])) / 2
+            total = (reconstruction + soft) / 2
+        if "consistent" in self.variants:
+            total = total + self._inconsistency(synthetic, members, tuples, head)
+        return {"reconstruction": reconstruction, "label": soft, "total": total, "logits": logits[2 * count :].detach()}
+
+    def _inconsistency(self, synthetic: SyntheticTuples, members: Tensor, tuples: Tuples, head: nn.Module) -> Tensor:
+        """Mean squared error of the re-embedded distances, as a share of the pulled ones; moves the generator alone."""
+        count = len(tuples.anchors)
+        embedded = leaving_no_trace(head, members, frozen=True)
+        embedded = F.normalize(embedded) if self.loss.spec.normalizes else embedded
+        again = length(embedded[:count, None] - embedded[2 * count :].reshape(*tuples.negatives.shape, -1))
+        wanted = length(synthetic.rows[tuples.anchors][:, None] - synthetic.pulled).detach()
+        return (again / wanted.clamp_min(1e-6) - 1).square().mean()
+
+
+def default_alpha(setting: str, loss: str) -> float:
+    """0.25 in units of the loss at chance; in the paper setting 90 for N-pair and 7 for triplet (section 4.2)."""
+    if setting == "default":
+        return 0.25
+    return 90.0 if loss == "npair" else 7.0
+
+
+def default_beta(setting: str) -> float:
+    """0.1 in units of J_gen; in the paper setting 1e4, the authors' for Cars196."""
+    return 0.1 if setting == "default" else 1e4

@@ -1,61 +1,82 @@
-"""Tuple losses: N-pair and triplet over anchors and their candidates, and the two losses of the generator.
+"""Losses over tuples, and the two losses of the generator.
 
-Both metric losses take the same tuples, so that real and synthetic ones go through the same code: anchors [N, D], one per class,
-and candidates [N, N, D], where row i belongs to anchor i alone, ``candidates[i, i]`` is its positive and ``candidates[i, j]`` its
-negative of class j. On real photos row i is the same for all i (the N positives); on synthetic ones it is not.
+All take the same tuples, so that real and synthetic ones go through the same code: anchors [N, D], positives [N, D] and
+negatives [N, M, D], where row i of each belongs to anchor i alone. All are means with a fixed divisor, the satisfied tuples
+included: a mean over violations alone would hold J_avg up as they vanish (pytorch-metric-learning's AvgNonZeroReducer does).
+
+Those that search by direction normalise what they are given; N-pair and triplet take lengths as they are.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def npair_loss(anchors: Tensor, candidates: Tensor) -> Tensor:
-    """N-pair loss: cross-entropy of each anchor's inner products with its candidates, meaned over anchors.
+def npair_loss(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Cross-entropy of each anchor's inner products with its positive and its negatives.
 
     K. Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016, equation 7 (without its L2 term,
-    which is :func:`embedding_regulariser`).
-
-    Args:
-        anchors: [N, D].
-        candidates: [N, N, D]; ``candidates[i, i]`` is the positive of anchor i.
-
-    Returns:
-        Scalar; ln N for embeddings that carry no information.
+    which is :func:`embedding_regulariser`). ln(M + 1) for embeddings that carry no information.
     """
-    logits = torch.einsum("id,ijd->ij", anchors, candidates)
-    return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))
+    to_positive = (anchors * positives).sum(-1, keepdim=True)
+    to_negatives = torch.einsum("id,ijd->ij", anchors, negatives)
+    return (torch.cat([to_positive, to_negatives], 1).logsumexp(1) - to_positive[:, 0]).mean()
 
 
-def triplet_loss(anchors: Tensor, candidates: Tensor, *, margin: float) -> Tensor:
-    """Hinge on squared distances, d_ap² − d_an² + margin, meaned over all N(N−1) triplets, the satisfied ones included.
+def triplet_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float) -> Tensor:
+    """Hinge on squared distances, d_ap² − d_an² + margin, over all N·M triplets (arXiv:1903.05503, equation 5)."""
+    d_ap = (anchors - positives).square().sum(-1, keepdim=True)
+    d_an = (anchors[:, None] - negatives).square().sum(-1)
+    return _mean(F.relu(d_ap - d_an + margin))
 
-    The mean over *all* triplets keeps J_avg falling as violations vanish; a mean over violations alone would hold it up
-    (METHOD: arXiv:1903.05503, equation 5, whose sum is over disjoint triplets).
 
-    Args:
-        anchors: [N, D].
-        candidates: [N, N, D]; ``candidates[i, i]`` is the positive of anchor i.
-        margin: in units of squared embedding distance.
+def contrastive_loss(
+    anchors: Tensor, positives: Tensor, negatives: Tensor, *, pos_margin: float = 0.0, neg_margin: float = 1.0
+) -> Tensor:
+    """Distances of positives above one margin plus those of negatives below the other, of unit embeddings.
 
-    Returns:
-        Scalar; the margin for embeddings that carry no information.
+    R. Hadsell, S. Chopra, Y. LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, without squares.
     """
-    squared = (anchors[:, None] - candidates).square().sum(-1)
-    count = len(anchors)
-    violations = F.relu(squared.diagonal()[:, None] - squared + margin)
-    off_diagonal = ~torch.eye(count, dtype=torch.bool, device=anchors.device)
-    return violations[off_diagonal].sum() / (count * (count - 1))
+    d_ap, d_an = _unit_distances(anchors, positives, negatives)
+    return F.relu(d_ap - pos_margin).mean() + _mean(F.relu(neg_margin - d_an))
+
+
+def margin_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float = 0.2, beta: float = 1.2) -> Tensor:
+    """Positives within a boundary and negatives beyond it, each by a margin, of unit embeddings.
+
+    C.-Y. Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017, equation 4, with one β for all classes.
+    """
+    d_ap, d_an = _unit_distances(anchors, positives, negatives)
+    return F.relu(d_ap - beta + margin).mean() + _mean(F.relu(beta - d_an + margin))
+
+
+def multi_similarity_loss(
+    anchors: Tensor, positives: Tensor, negatives: Tensor, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5
+) -> Tensor:
+    """X. Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, equation 16, before any mining."""
+    anchors, positives, negatives = (F.normalize(rows, dim=-1) for rows in (anchors, positives, negatives))
+    to_positive = (anchors * positives).sum(-1)
+    to_negatives = torch.einsum("id,ijd->ij", anchors, negatives)
+    near = F.softplus(-alpha * (to_positive - base)) / alpha
+    far = F.softplus((beta * (to_negatives - base)).logsumexp(1)) / beta
+    return (near + far).mean()
+
+
+def angular_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, *, alpha: float = 40.0) -> Tensor:
+    """J. Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017, equation 8; α in degrees, of unit embeddings."""
+    anchors, positives, negatives = (F.normalize(rows, dim=-1) for rows in (anchors, positives, negatives))
+    squared_tangent = math.tan(math.radians(alpha)) ** 2
+    near = 2 * (1 + squared_tangent) * (anchors * positives).sum(-1, keepdim=True)
+    far = 4 * squared_tangent * torch.einsum("id,ijd->ij", anchors + positives, negatives)
+    return F.softplus((far - near).logsumexp(1)).mean()
 
 
 def embedding_regulariser(anchors: Tensor, positives: Tensor) -> Tensor:
     """Sohn's L2 term: a quarter of the sum of the mean squared lengths of anchors [N, D] and positives [N, D].
 
-    It belongs to the N-pair loss; here the triplet loss has it too, so that the losses differ in one thing only.
+    It belongs to the N-pair loss; here every loss that takes lengths as they are has it, so that losses differ in one thing only.
     """
     return 0.25 * (anchors.square().sum(1).mean() + positives.square().sum(1).mean())
 
@@ -80,26 +101,22 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels) / math.log(logits.shape[1])
 
 
-@dataclass(frozen=True)
-class MetricLoss:
-    """A tuple loss with the value that it has when embeddings carry no information, which makes α scale-free."""
-
-    name: str
-    function: Callable[[Tensor, Tensor], Tensor]
-    at_chance: float
+def _unit_distances(anchors: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [N] to the positives and [N, M] to the negatives, of unit embeddings; their gradient at zero is zero."""
+    anchors, positives, negatives = (F.normalize(rows, dim=-1) for rows in (anchors, positives, negatives))
+    return length(anchors - positives)[:, 0], length(anchors[:, None] - negatives)[..., 0]
 
 
-def metric_loss(name: str, *, classes_per_batch: int, margin: float) -> MetricLoss:
-    """The metric loss of a name in ``METRIC_LOSSES``.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name == "npair":
-        return MetricLoss(name, npair_loss, math.log(classes_per_batch))
-    if name == "triplet":
-        return MetricLoss(name, lambda anchors, candidates: triplet_loss(anchors, candidates, margin=margin), margin)
-    raise ValueError(f"the loss must be one of {', '.join(METRIC_LOSSES)}, got {name!r}")
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean length over the last dimension, kept; its gradient at zero is zero instead of NaN."""
+    return vectors.square().sum(-1, keepdim=True).clamp_min(smallest(vectors.dtype) ** 2).sqrt()
 
 
-METRIC_LOSSES = ("npair", "triplet")
+def smallest(dtype: torch.dtype) -> float:
+    """What a length is divided by at least; its square is still a normal number."""
+    return float(torch.finfo(dtype).tiny ** 0.5)
+
+
+def _mean(terms: Tensor) -> Tensor:
+    """The mean; 0 for no terms, when one class alone is left."""
+    return terms.sum() / max(1, terms.numel())

@@ -1,5 +1,7 @@
 """From images to features to embeddings: torchvision backbones, the embedding head, the generator and the classifier."""
 
+from collections.abc import Iterable
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -190,6 +192,29 @@ def _as_map(output: Tensor) -> Tensor:
     return tokens.reshape(*tokens.shape[:2], side, side)
 
 
-def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    """All trainable parameters of the modules, in a fixed order."""
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Put every BatchNorm below into evaluation mode: it normalises by its running statistics and leaves them alone.
+
+    Its scale and shift go on learning. Call it again after each ``train()``.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
+@torch.no_grad()
+def reestimate_batchnorm(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Take the running statistics of every BatchNorm below anew, as the mean over batches of the module's inputs.
+
+    Weights stay, and so does everything in training, where BatchNorm goes by the batch at hand.
+    """
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean over all batches
+    module.train()
+    for batch in batches:
+        module(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,4 +1,4 @@
-"""Hardness-aware synthesis: pull negatives towards their anchor, generate features with their labels, and weigh both losses.
+"""Hardness-aware synthesis: pull negatives towards their anchor, generate features from them, and embed these again.
 
 W. Zheng, Z. Chen, J. Lu, J. Zhou, "Hardness-Aware Deep Metric Learning", CVPR 2019 (arXiv:1903.05503).
 """
@@ -9,28 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
-from hdml.losses import label_loss, reconstruction_loss
+from hdml.losses import length, smallest
 from hdml.model import FeatureGenerator
-
-
-class WindowMean(nn.Module):
-    """Mean of the last ``size`` values; infinite while there are none, when training has just begun."""
-
-    values: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("values", torch.full((size,), math.inf, dtype=torch.float64))
-
-    def add(self, value: float) -> None:
-        self.values.copy_(torch.cat([self.values[1:], self.values.new_tensor([value])]))
-
-    @property
-    def mean(self) -> float:
-        known = [value for value in self.values.tolist() if value < math.inf]
-        return math.fsum(known) / len(known) if known else math.inf
+from hdml.tuples import Tuples
 
 
 def pulling_share(metric_loss_avg: float, alpha: float) -> float:
@@ -63,98 +45,115 @@ def pull_negatives(anchors: Tensor, positives: Tensor, negatives: Tensor, share:
     Raises:
         ValueError: the share is a number outside [0, 1].
     """
-    if isinstance(share, float) and not 0.0 <= share <= 1.0:
-        raise ValueError(f"the pulling share must lie in [0, 1], got {share}")
-    wide = torch.promote_types(negatives.dtype, torch.float32)
-    anchors, positives, negatives = anchors.to(wide), positives.to(wide), negatives.to(wide)
+    anchors, positives, negatives = _checked(anchors, positives, negatives, share)
     offset = negatives - anchors
-    d_an = _length(offset)
-    d_ap = _length(positives - anchors)
+    d_an, d_ap = length(offset), length(positives - anchors)
     # A zero distance would put 0/0 into the branch that `where` does not take, and NaN survives it in the gradient.
-    pulled = anchors + offset * ((share * d_an + (1 - share) * d_ap) / d_an.clamp_min(_smallest(wide)))
+    pulled = anchors + offset * ((share * d_an + (1 - share) * d_ap) / d_an.clamp_min(smallest(d_an.dtype)))
     return torch.where(d_an > d_ap, pulled, negatives)
 
 
-def _length(vectors: Tensor) -> Tensor:
-    """Euclidean length over the last dimension, kept; its gradient at zero is zero instead of NaN."""
-    squared = vectors.square().sum(-1, keepdim=True)
-    return squared.clamp_min(_smallest(vectors.dtype) ** 2).sqrt()
+def pull_on_sphere(anchors: Tensor, positives: Tensor, negatives: Tensor, share: float | Tensor) -> Tensor:
+    """:func:`pull_negatives` for unit embeddings: the same distances, along the great circle instead of the segment.
+
+    A point of the segment is shorter than one, and a loss that normalises would move it back out, to another distance; here the
+    distance that the equations ask for is the distance that the loss sees.
+    """
+    anchors, positives, negatives = _checked(anchors, positives, negatives, share)
+    d_an, d_ap = length(negatives - anchors), length(positives - anchors)
+    target = share * d_an + (1 - share) * d_ap
+    cosine = 1 - target.square() / 2
+    # At the anchor itself or opposite to it the sine is 0, where a square root has no gradient.
+    sine = (1 - cosine.square()).clamp_min(torch.finfo(cosine.dtype).eps).sqrt()
+    across = negatives - (negatives * anchors).sum(-1, keepdim=True) * anchors
+    pulled = cosine * anchors + sine * across / length(across).clamp_min(smallest(across.dtype))
+    return torch.where(d_an > d_ap, pulled, negatives)
 
 
-def _smallest(dtype: torch.dtype) -> float:
-    return float(torch.finfo(dtype).tiny ** 0.5)
+def _checked(anchors: Tensor, positives: Tensor, negatives: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(share, float) and not 0.0 <= share <= 1.0:
+        raise ValueError(f"the pulling share must lie in [0, 1], got {share}")
+    wide = torch.promote_types(negatives.dtype, torch.float32)
+    return anchors.to(wide), positives.to(wide), negatives.to(wide)
 
 
 @dataclass(frozen=True)
 class SyntheticTuples:
-    """What one batch of N anchors and N positives becomes.
+    """What the tuples of a batch become.
 
     Attributes:
-        pulled: [N, N, D]; ``pulled[i, j]`` is positive j pulled towards anchor i, and ``pulled[i, i]`` the untouched positive i.
-        rows: [2N + N·N, D] what the generator was given: anchors, positives, and the pulled ones.
-        anchors: [N, D] re-embedded synthetic anchors.
-        candidates: [N, N, D] re-embedded synthetic candidates; block i belongs to anchor i alone.
+        pulled: [N, M, D]; ``pulled[i, j]`` is negative j of anchor i, pulled towards it.
+        rows: [B + N·M, D] what the generator was given: the batch, then the pulled ones.
+        anchors, positives: [N, D] re-embedded.
+        negatives: [N, M, D] re-embedded; block i belongs to anchor i alone.
     """
 
     pulled: Tensor
     rows: Tensor
     anchors: Tensor
-    candidates: Tensor
+    positives: Tensor
+    negatives: Tensor
 
 
 def synthesize(
-    anchors: Tensor, positives: Tensor, *, generator: FeatureGenerator, head: nn.Module, share: float
+    embeddings: Tensor,
+    tuples: Tuples,
+    *,
+    generator: FeatureGenerator,
+    head: nn.Module,
+    share: float,
+    on_sphere: bool = False,
+    trace: bool = False,
+    residual_of: Tensor | None = None,
 ) -> SyntheticTuples:
-    """Synthetic tuples of an N-pair batch: every (anchor i, positive j) pulled, generated and embedded again (section 3.3).
+    """Synthetic tuples: every negative pulled towards its anchor, then every member generated and embedded again (section 3.3).
 
-    Every member of a tuple passes the generator, anchor and positive included. The generator's BatchNorm sees real and synthetic
-    rows together; the head's sees the synthetic ones as a batch of their own. Gradients run back through the generator but not
-    into it, and neither module's running statistics learn from this (docs/decisions/batchnorm.md).
+    Anchor and positive pass the generator too. The generator's BatchNorm sees real and synthetic rows together; the head's sees
+    the synthetic ones as a batch of their own. Gradients run back through the generator but not into it.
 
     Args:
-        anchors, positives: [N, D] embeddings of one pair per class, not normalised.
+        embeddings: [B, D] of the batch.
         share: λ in [0, 1].
+        on_sphere: embeddings are of unit length, and pulled ones stay so.
+        trace: whether the head's running statistics learn from synthetic rows (docs/decisions/batchnorm.md).
+        residual_of: [B, F] real features, to which the generator's step from z to ẑ is added; None takes its output as it is.
     """
-    count, dimension = anchors.shape
-    pulled = pull_negatives(anchors[:, None], positives[:, None], positives[None], share)
-    # Row i is pulled with d⁺ = ‖a_i − p_i‖, so its own positive meets d = d⁺ and stays, up to rounding: put the exact one back.
-    own = torch.eye(count, dtype=torch.bool, device=anchors.device)[..., None]
-    pulled = torch.where(own, positives[None].to(pulled.dtype), pulled)
-    rows = torch.cat([anchors.to(pulled.dtype), positives.to(pulled.dtype), pulled.reshape(-1, dimension)])
-    generated = _leaving_no_trace(generator, rows, frozen=True)
-    embedded = _leaving_no_trace(head, torch.cat([generated[:count], generated[2 * count :]]), frozen=False)
+    anchors, positives, negatives = tuples.of(embeddings)
+    pull = pull_on_sphere if on_sphere else pull_negatives
+    pulled = pull(anchors[:, None], positives[:, None], negatives, share)
+    rows = torch.cat([embeddings.to(pulled.dtype), pulled.flatten(0, 1)])
+    generated = leaving_no_trace(generator, rows, frozen=True)
+    if residual_of is not None:
+        generated = residual_features(generated, residual_of, tuples)
+    members = synthetic_members(tuples, len(rows))
+    embedded = head(generated[members]) if trace else leaving_no_trace(head, generated[members], frozen=False)
+    count = len(anchors)
     return SyntheticTuples(
-        pulled=pulled, rows=rows, anchors=embedded[:count], candidates=embedded[count:].reshape(count, count, -1)
+        pulled=pulled,
+        rows=rows,
+        anchors=embedded[:count],
+        positives=embedded[count : 2 * count],
+        negatives=embedded[2 * count :].unflatten(0, pulled.shape[:2]),
     )
 
 
-def _leaving_no_trace(module: nn.Module, rows: Tensor, *, frozen: bool) -> Tensor:
+def synthetic_members(tuples: Tuples, rows: int) -> Tensor:
+    """Positions of the synthetic anchors [N], positives [N] and negatives [N·M], in this order, among the generator's rows."""
+    pulled = tuples.negatives.numel()
+    return torch.cat([tuples.anchors, tuples.positives, torch.arange(rows - pulled, rows, device=tuples.anchors.device)])
+
+
+def residual_features(generated: Tensor, features: Tensor, tuples: Tuples) -> Tensor:
+    """[B + N·M, F] y of the batch, and for every pulled negative y + i(ẑ) − i(z): what it was, moved by what the pull changes."""
+    batch, source = len(features), tuples.negatives.flatten()
+    moved = features[source] + generated[batch:] - generated[source]
+    return torch.cat([features, moved])
+
+
+def leaving_no_trace(module: nn.Module, rows: Tensor, *, frozen: bool) -> Tensor:
     """The module's output, computed on copies of its buffers; frozen, its parameters receive no gradient from it either."""
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     if frozen:
         state |= {name: parameter.detach() for name, parameter in module.named_parameters()}
     output: Tensor = functional_call(module, state, (rows,))
     return output
-
-
-def generator_losses(
-    rows: Tensor, features: Tensor, labels: Tensor, *, generator: FeatureGenerator, classifier: nn.Linear
-) -> tuple[Tensor, Tensor]:
-    """J_recon and J_soft (section 3.3, equations 8–10), each scale-free; their gradients reach the generator alone.
-
-    Args:
-        rows: [2N + N·N, D] of :func:`synthesize`.
-        features: [2N, F] real features of anchors and positives.
-        labels: [N] class of each pair.
-        classifier: of features; learns from real ones, not from this.
-
-    Returns:
-        J_recon, and J_soft as the mean of two means, anchors and candidates, as in the authors' code.
-    """
-    count = len(labels)
-    generated = generator(rows.detach())
-    synthetic = torch.cat([generated[:count], generated[2 * count :]])
-    logits = F.linear(synthetic, classifier.weight.detach(), classifier.bias.detach())
-    soft_anchors = label_loss(logits[:count], labels)
-    soft_candidates = label_loss(logits[count:], labels.repeat(count))
-    return reconstruction_loss(features.detach(), generated[: 2 * count]), (soft_anchors + soft_candidates) / 2

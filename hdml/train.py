@@ -2,15 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hdml.averages import WindowMean
 from hdml.checkpoint import (
     load_tensors,
     module_tensors,
@@ -20,18 +21,22 @@ from hdml.checkpoint import (
     save_tensors,
 )
 from hdml.data import LabelledPhotos, TrainingPhotos
+from hdml.diagnostics import Spread, StepFigures, spread_of
 from hdml.evaluate import Evaluation
-from hdml.hardness import HardnessAware, StepFigures, StepLosses, real_loss
-from hdml.losses import MetricLoss, embedding_regulariser, metric_loss
+from hdml.hardness import HardnessAware, StepLosses
+from hdml.losses import embedding_regulariser
 from hdml.measure import evaluate_network
-from hdml.model import Backbone, EmbeddingModel, EncoderNetwork
+from hdml.metric_losses import MetricLoss, metric_loss
+from hdml.model import Backbone, EmbeddingModel, EncoderNetwork, freeze_batchnorm, reestimate_batchnorm
 from hdml.run import CHECKPOINT, MODEL, StepLog
-from hdml.sampling import PairSampler
-from hdml.synthesis import WindowMean
+from hdml.sampling import ClassSampler, Sampler, TripletSampler
+from hdml.tuples import Tuples, pair_tuples, triplet_tuples
 from indexing.errors import HdmlError
 
 _CHECKPOINT_SECONDS = 30.0
 _PREFETCHED_BATCHES = 4
+_SPREAD_EVERY = 10  # steps
+_REESTIMATED_ON = 20  # batches
 
 
 @dataclass(frozen=True)
@@ -42,21 +47,27 @@ class TrainConfig:
     weights: str  # none, imagenet or a file
     image_size: int  # side of the network's square input, pixels
     method: str  # hdml or plain
-    loss: str  # npair or triplet
+    loss: str  # a name in hdml.metric_losses.LOSSES
     test_classes: str  # rule of the class split
     steps: int  # optimiser steps
-    classes_per_batch: int = 32  # N: a batch is N anchors and N positives
+    setting: str = "default"  # or paper: reductions, means, optimiser and statistics of the authors' code
+    classes_per_batch: int = 32  # N
+    photos_per_class: int = 2  # of each of the N classes; HDML takes pairs
     dimension: int = 128  # D of the embeddings
-    backbone_lr: float = 1e-4  # AdamW, peak after the warm-up
+    backbone_lr: float = 1e-4  # AdamW, peak after the warm-up; in the paper setting Adam, before the two halvings
     head_lr: float = 1e-3
     generator_lr: float = 1e-3
     classifier_lr: float = 1e-3
-    weight_decay: float = 1e-2  # decoupled
-    warmup: float = 0.05  # share of the steps
-    alpha: float = 0.25  # pulling factor, in units of the loss at chance
-    beta: float = 0.1  # weight of the synthetic tuples, in units of J_gen
-    margin: float = 1.0  # triplet, squared embedding distance
-    regulariser: float = 0.1  # of embedding lengths
+    loss_lr: float = 1e-2  # of the proxies of a loss that has some (Kim et al., CVPR 2020: 100 times the backbone's)
+    weight_decay: float = 1e-2  # decoupled; in the paper setting coupled, of backbone and head alone
+    warmup: float = 0.05  # share of the steps; none in the paper setting
+    alpha: float | None = None  # pulling factor; None: see hdml.hardness.default_alpha
+    beta: float | None = None  # weight factor of the synthetic tuples; None: see hdml.hardness.default_beta
+    loss_options: dict[str, float] = field(default_factory=dict)  # over the loss's defaults
+    regulariser: float = 0.1  # of embedding lengths, for losses that see them
+    variants: tuple[str, ...] = ()  # of hdml.hardness.VARIANTS
+    freeze_bn: bool = False  # statistics of the backbone's BatchNorm stay those of its starting weights
+    reestimate_bn: bool = False  # statistics of every BatchNorm are taken anew from training photos before a model is measured
     evaluations: int = 10  # of the validation classes, over the whole run
     seed: int = 0
 
@@ -71,6 +82,7 @@ class TrainProgress:
     metric_loss_avg: float
     images_per_second: float
     validation: Evaluation | None
+    spread: Spread | None
 
 
 class Trainee:
@@ -79,13 +91,16 @@ class Trainee:
     def __init__(
         self, backbone: Backbone, config: TrainConfig, *, loss: MetricLoss, classes: int, window: int, device: torch.device
     ) -> None:
-        self.loss = loss
-        self.regulariser = config.regulariser
+        self.config = config
+        self.loss = loss.to(device)
+        self.regulariser = 0.0 if loss.spec.normalizes else config.regulariser
         self.model = EmbeddingModel(backbone, config.dimension).to(device).to(memory_format=torch.channels_last)
         groups = [
             {"params": list(backbone.parameters()), "lr": config.backbone_lr},
             {"params": list(self.model.head.parameters()), "lr": config.head_lr},
         ]
+        if proxies := list(loss.parameters()):
+            groups.append({"params": proxies, "lr": config.loss_lr})
         self.hardness: HardnessAware | None = None
         if config.method == "hdml":
             self.hardness = HardnessAware(
@@ -93,24 +108,51 @@ class Trainee:
                 features=backbone.dimension,
                 dimension=config.dimension,
                 classes=classes,
+                setting="paper" if config.setting == "paper" else "default",
                 window=window,
                 alpha=config.alpha,
                 beta=config.beta,
                 regulariser=config.regulariser,
+                variants=config.variants,
             ).to(device)
             groups += [
                 {"params": list(self.hardness.generator.parameters()), "lr": config.generator_lr},
                 {"params": list(self.hardness.classifier.parameters()), "lr": config.classifier_lr},
             ]
         self.metric_loss_avg = self.hardness.metric_loss_avg if self.hardness else WindowMean(window)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.optimizer: torch.optim.Optimizer
+        if config.setting == "paper":  # the decay is in the loss: see penalty
+            self.optimizer = torch.optim.Adam(groups)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self._peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
+    def train(self) -> None:
+        """Put what learns into training mode."""
+        self.model.train()
+        if self.config.freeze_bn:
+            freeze_batchnorm(self.model.backbone)
+
     def modules(self) -> dict[str, nn.Module]:
-        """Those that a loss moves, by the names of :class:`hdml.hardness.StepLosses`."""
-        if self.hardness is None:
-            return {"model": self.model}
-        return {"model": self.model, "generator": self.hardness.generator, "classifier": self.hardness.classifier}
+        """Those that a loss moves, by the names of :class:`hdml.hardness.StepLosses`; a loss's proxies move with the model."""
+        parts: list[nn.Module] = [self.model, self.loss]
+        moved: dict[str, nn.Module] = {"model": nn.ModuleList(parts)}
+        if self.hardness is not None:
+            moved |= {"generator": self.hardness.generator, "classifier": self.hardness.classifier}
+        return moved
+
+    def tuples(self, labels: Tensor) -> Tuples | None:
+        """Which photos of a batch form tuples; None for a loss of the library, which finds them itself."""
+        if self.loss.spec.name == "triplet" and self.config.setting == "paper":
+            return triplet_tuples(labels)
+        return pair_tuples(labels) if self.loss.spec.takes_hdml and self.config.photos_per_class == 2 else None
+
+    def penalty(self) -> Tensor:
+        """Coupled weight decay, half of its factor times the squared length of all weights; 0 where it is decoupled."""
+        if self.config.setting != "paper":
+            return torch.zeros(())
+        squares = torch.stack([parameter.square().sum() for parameter in self.model.parameters()])
+        return 0.5 * self.config.weight_decay * squares.sum()
 
     def set_rates(self, factor: float) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
@@ -138,28 +180,34 @@ class Trainee:
         return state
 
     def _stateful(self) -> dict[str, nn.Module]:
-        if self.hardness is None:
-            return {"model": self.model, "metric_loss_avg": self.metric_loss_avg}
-        return {"model": self.model, "hardness": self.hardness}
+        averages: dict[str, nn.Module] = (
+            {"metric_loss_avg": self.metric_loss_avg} if self.hardness is None else {"hardness": self.hardness}
+        )
+        return {"model": self.model, "loss": self.loss, **averages}
 
 
 def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: torch.autocast) -> StepLosses:
     """All losses of one batch, from one pass through the backbone.
 
     Args:
-        images: [2N, 3, H, W], anchors first.
-        labels: [N] training class of each pair.
+        images: [B, 3, H, W].
+        labels: [B] training class of each photo.
     """
     with autocast:
         features, embeddings = trainee.model(images)
+    tuples = trainee.tuples(labels)
+    penalty = trainee.penalty()
     if trainee.hardness is not None:
-        losses: StepLosses = trainee.hardness(features, embeddings, labels.repeat(2), head=trainee.model.head)
+        losses: StepLosses = trainee.hardness(
+            features, embeddings, labels, head=trainee.model.head, tuples=tuples, penalty=penalty
+        )
         return losses
-    anchors, positives = embeddings.float().chunk(2)
-    real = real_loss(trainee.loss, anchors, positives)
+    embeddings = embeddings.float()
+    real = trainee.loss(embeddings, labels, tuples)
     trainee.metric_loss_avg.add(real.item())
-    penalty = trainee.regulariser * embedding_regulariser(anchors, positives)
-    return StepLosses({"model": real + penalty}, StepFigures(real.item()))
+    if trainee.regulariser and tuples is not None:
+        penalty = penalty + trainee.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
+    return StepLosses({"model": real + penalty}, StepFigures(real.item()), embeddings)
 
 
 def update(trainee: Trainee, losses: StepLosses) -> None:
@@ -205,9 +253,18 @@ def train(
     Raises:
         HdmlError: training diverged, or the checkpoint is damaged.
     """
-    sampler = PairSampler(train_set.labels.tolist(), classes_per_batch=config.classes_per_batch, seed=config.seed)
-    loss = metric_loss(config.loss, classes_per_batch=sampler.classes_per_batch, margin=config.margin)
-    epoch = max(1, len(train_set.paths) // (2 * sampler.classes_per_batch))
+    sampler = make_sampler(config, train_set.labels.tolist())
+    # The loss has a stream of its own: proxies must not change what the model starts with.
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        loss = metric_loss(
+            config.loss,
+            classes_per_batch=sampler.classes_per_batch,
+            classes=len(train_set.classes),
+            dimension=config.dimension,
+            options=config.loss_options,
+        )
+    epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
     autocast = _autocast(device)
     first, best = 0, -1.0
@@ -217,7 +274,7 @@ def train(
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first)
     saved = reported = time.monotonic()
-    trainee.model.train()
+    trainee.train()
     for step, images, labels in _batches(sampler, photos, train_set, range(first, config.steps), config.seed):
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(_rate_factor(step, config))
@@ -227,30 +284,44 @@ def train(
         done = step + 1
         validation = None
         if done in evaluate_at:
+            if config.reestimate_bn:
+                again = _batches(sampler, photos, train_set, range(_REESTIMATED_ON), config.seed)
+                reestimate_batchnorm(trainee.model, (images.to(device) for _, images, _ in again))
             validation = _validate(trainee, validation_set, config, device)
+            trainee.train()
             score = validation.map_at_r if validation else 0.0
             if score >= best:
                 best = score
                 trainee.save_model(run / MODEL, {"steps_done": done, "validation": validation.to_json() if validation else None})
+        spread = spread_of(losses.embeddings) if step % _SPREAD_EVERY == 0 else None
         row = {"step": step, **asdict(losses.figures), "validation": validation.to_json() if validation else None}
-        log.add(row)
+        log.add(row | (asdict(spread) if spread else {}))
         if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
             trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best})
             saved = time.monotonic()
         now = time.monotonic()
         rate, reported = len(images) / (now - reported), now
-        report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation))
+        report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation, spread))
     log.close()
 
 
+def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
+    """The batches that a configuration learns from: pairs or more of each class, or the authors' disjoint triplets."""
+    if config.setting == "paper" and config.loss == "triplet":
+        return TripletSampler(labels, classes_per_batch=config.classes_per_batch, seed=config.seed)
+    return ClassSampler(
+        labels, classes_per_batch=config.classes_per_batch, photos_per_class=config.photos_per_class, seed=config.seed
+    )
+
+
 def _batches(
-    sampler: PairSampler, photos: TrainingPhotos, train_set: LabelledPhotos, steps: range, seed: int
+    sampler: Sampler, photos: TrainingPhotos, train_set: LabelledPhotos, steps: range, seed: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(step, images [2N, 3, H, W], labels [N]), the next few prepared in threads while the network works."""
+    """(step, images [B, 3, H, W], labels [B]), the next few prepared in threads while the network works."""
 
     def load(step: int) -> tuple[int, Tensor, Tensor]:
         batch = sampler.batch(step)
-        paths = [train_set.paths[index] for index in [*batch.anchors, *batch.positives]]
+        paths = [train_set.paths[index] for index in batch.photos]
         return step, photos.batch(paths, (seed, step)), torch.from_numpy(batch.labels)
 
     with ThreadPoolExecutor(max_workers=_PREFETCHED_BATCHES) as pool:
@@ -267,9 +338,7 @@ def _validate(
 ) -> Evaluation | None:
     if validation_set is None:
         return None
-    evaluation = evaluate_network(trainee.encoder(), validation_set, config.image_size, device)
-    trainee.model.train()
-    return evaluation
+    return evaluate_network(trainee.encoder(), validation_set, config.image_size, device)
 
 
 def _step_seed(seed: int, step: int) -> int:
@@ -277,7 +346,9 @@ def _step_seed(seed: int, step: int) -> int:
 
 
 def _rate_factor(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Linear warm-up, then a cosine to zero; paper: 1, ½ and ¼, as at steps 5,632 and 6,848 of the authors' 8,000."""
+    if config.setting == "paper":
+        return 0.5 ** sum(step >= share * config.steps for share in (5632 / 8000, 6848 / 8000))
     warmup = max(1, round(config.warmup * config.steps))
     if step < warmup:
         return (step + 1) / warmup

@@ -1,8 +1,8 @@
 """The hardness lens: one anchor, its positive, its hard negatives, and what a trained model's synthesis makes of them.
 
-All distances are Euclidean between unnormalised embeddings (the unit vectors of the catalogue times their norms), the space in
-which the method pulls negatives (arXiv:1903.05503, section 3.2). The nearest real photos of a synthetic come from the ordinary
-search, which ranks by cosine similarity.
+All distances are Euclidean, in the space in which the run pulled negatives (arXiv:1903.05503, section 3.2): between unnormalised
+embeddings (the unit vectors of the catalogue times their norms), or between the unit vectors when its loss sees directions. The
+nearest real photos of a synthetic come from the ordinary search, which ranks by cosine similarity.
 
 What is generated and embedded again passes the generator and the head as exported: at inference, with running statistics. The
 losses of training are of the same networks with the statistics of each batch, so that its distances are near these, not equal.
@@ -40,6 +40,7 @@ class Synthesizer:
     Attributes:
         pulling_share: λ of the method at the chosen checkpoint; 1 leaves negatives where they are, 0 pulls them to d⁺.
         loss: name of the metric loss, as ``hdml train`` knows it.
+        on_sphere: whether it works on unit embeddings, because its loss sees directions alone.
         fingerprint: of the encoder whose embeddings it works on.
     """
 
@@ -52,16 +53,17 @@ class Synthesizer:
             raise HdmlError(f"{path} must be a synthesizer, but it is another ONNX file of hdml's; export the run again")
         self.pulling_share, self.loss = float(about["lambda"]), str(about["loss"])
         self.fingerprint = str(about["fingerprint"])
+        self.on_sphere = bool(about.get("on_sphere", False))  # those of before had no such losses
 
     def synthesize(self, anchor: Vector, positive: Vector, negatives: Vectors) -> tuple[Vectors, Vectors]:
         """Pull each negative towards the anchor at the model's own λ, generate from it, and embed the result again.
 
         Args:
-            anchor, positive: [D], unnormalised.
-            negatives: [N, D], unnormalised.
+            anchor, positive: [D], of unit length if ``on_sphere``, else unnormalised.
+            negatives: [N, D], likewise.
 
         Returns:
-            The pulled and the synthetic embeddings, each [N, D], unnormalised.
+            The pulled and the synthetic embeddings, each [N, D], likewise.
         """
         feed = {
             "anchors": np.repeat(anchor[None], len(negatives), axis=0),
@@ -222,7 +224,7 @@ class HardnessLens:
         """All photos of the index, read again only when the index has changed."""
         photos, sequence = self._photos, self.opened.catalogue.sequence()
         if photos.sequence != sequence:
-            photos = self._photos = _read_photos(self.opened, sequence)
+            photos = self._photos = _read_photos(self.opened, sequence, unit=self._synthesizer.on_sphere)
         return photos
 
 
@@ -251,7 +253,7 @@ class Compass:
 
 @dataclass(frozen=True)
 class _Photos:
-    """Items by id with their unnormalised embeddings [N, D], as of one sequence number of the catalogue."""
+    """Items by id with their embeddings [N, D] in the synthesizer's space, as of one sequence number of the catalogue."""
 
     sequence: int
     items: list[Item]
@@ -262,11 +264,11 @@ class _Photos:
         return {item.id: i for i, item in enumerate(self.items)}
 
 
-def _read_photos(opened: OpenIndex, sequence: int) -> _Photos:
+def _read_photos(opened: OpenIndex, sequence: int, *, unit: bool) -> _Photos:
     items = opened.catalogue.items()
     if not items:
         raise NoLens(f'the index {opened.name} must hold photos, but it has none that can be read; run "hdml index" again')
-    vectors = np.stack([item.vector * np.float32(item.norm) for item in items])
+    vectors = np.stack([item.vector * np.float32(1 if unit else item.norm) for item in items])
     return _Photos(sequence, items, vectors)
 
 
