@@ -159,7 +159,9 @@ class HardnessAware(nn.Module):
             ValueError: a class has not exactly two photos.
         """
         tuples = tuples or pair_tuples(labels)
-        features, embeddings = features.float(), embeddings.float()
+        # Whatever the autocast, everything from here on is float32, or float64 where that is asked for.
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        features, embeddings = features.to(wide), embeddings.to(wide)
         share = self.pulling_share
         weight = real_weight(self.generator_loss_avg.mean, self.beta)
         real = self.loss(embeddings, labels, tuples)
