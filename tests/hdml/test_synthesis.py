@@ -4,20 +4,22 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from hdml.losses import label_loss, npair_loss, reconstruction_loss
 from hdml.model import EmbeddingHead, FeatureGenerator
 from hdml.synthesis import (
-    WindowMean,
-    generator_losses,
+    SyntheticTuples,
     pull_negatives,
+    pull_on_sphere,
     pulling_share,
     real_weight,
     synthesize,
 )
+from hdml.tuples import Tuples, pair_tuples
+from tests.hdml import references
 
-N, D, F, CLASSES = 4, 6, 10, 9
+N, D, F = 4, 6, 10
 
 
 def random_rows(count: int, seed: int) -> Tensor:
@@ -26,15 +28,7 @@ def random_rows(count: int, seed: int) -> Tensor:
 
 
 def pull_by_loop(anchors: Tensor, positives: Tensor, negatives: Tensor, share: float) -> Tensor:
-    """Equations 2–4, one triplet at a time."""
-    rows = []
-    for a, p, n in zip(anchors, positives, negatives, strict=True):
-        d_ap, d_an = torch.linalg.vector_norm(a - p), torch.linalg.vector_norm(a - n)
-        if d_an > d_ap:
-            rows.append(a + (share * d_an + (1 - share) * d_ap) * (n - a) / d_an)
-        else:
-            rows.append(n)
-    return torch.stack(rows)
+    return torch.stack([references.pull(a, p, n, share) for a, p, n in zip(anchors, positives, negatives, strict=True)])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -95,80 +89,97 @@ def test_real_weight_trusts_a_poor_generator_with_nothing() -> None:
     assert real_weight(0.5, 0.1) == pytest.approx(math.exp(-0.2))
 
 
-def test_window_mean_forgets_what_left_the_window() -> None:
-    window = WindowMean(3)
-    assert window.mean == math.inf
-    for value in (100.0, 1.0, 2.0, 3.0):
-        window.add(value)
-    assert window.mean == pytest.approx(2.0)
+def on_sphere(*seeds: int, count: int = 8) -> list[Tensor]:
+    return [functional.normalize(random_rows(count, seed).detach()).requires_grad_() for seed in seeds]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.7, 1.0])
+def test_pull_on_the_sphere_keeps_the_length_and_the_distance_of_the_equation(share: float) -> None:
+    anchors, positives, negatives = on_sphere(0, 1, 2)
+    found = pull_on_sphere(anchors, positives, negatives, share)
+    expected = pull_by_loop(anchors, positives, negatives, share)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(8, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close((found - anchors).norm(dim=1), (expected - anchors).norm(dim=1), rtol=1e-9, atol=1e-9)
+    assert pull_on_sphere(anchors, positives, negatives, 1.0).allclose(negatives)
+
+
+def test_pull_on_the_sphere_passes_gradcheck() -> None:
+    rows = on_sphere(0, 1, 2, count=6)
+    assert torch.autograd.gradcheck(lambda a, p, n: pull_on_sphere(a, p, n, 0.4), rows)
+
+
+def test_pull_on_the_sphere_of_coinciding_and_opposite_points_is_finite() -> None:
+    point = functional.normalize(torch.ones(1, D), dim=1).requires_grad_()
+    opposite = (-point).detach().requires_grad_()
+    cases = ((point, point, point), (point, opposite, point), (point, point, opposite))
+    for anchor, positive, negative in cases:
+        pulled = pull_on_sphere(anchor, positive, negative, 0.0)
+        gradients = torch.autograd.grad(pulled.sum(), (point, opposite), allow_unused=True)
+        assert torch.isfinite(pulled).all()
+        assert all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None)
 
 
 @pytest.fixture
-def modules() -> tuple[FeatureGenerator, EmbeddingHead, nn.Linear]:
+def modules() -> tuple[FeatureGenerator, EmbeddingHead]:
     torch.manual_seed(0)
-    return FeatureGenerator(D, F).double(), EmbeddingHead(F, D).double(), nn.Linear(F, CLASSES).double()
+    return FeatureGenerator(D, F).double(), EmbeddingHead(F, D).double()
 
 
-def test_synthetic_tuples_equal_loop(modules: tuple[FeatureGenerator, EmbeddingHead, nn.Linear]) -> None:
+def pair_batch() -> tuple[Tensor, Tuples]:
+    return random_rows(2 * N, 1), pair_tuples(torch.arange(N).repeat(2))
+
+
+def synthesized(modules: tuple[FeatureGenerator, EmbeddingHead], embeddings: Tensor, tuples: Tuples, **how: object) -> SyntheticTuples:
+    generator, head = modules
+    return synthesize(embeddings, tuples, generator=generator, head=head, share=0.3, **how)  # type: ignore[arg-type]
+
+
+def test_synthetic_tuples_equal_loop(modules: tuple[FeatureGenerator, EmbeddingHead]) -> None:
     """Every (i, j) pulled with d⁺ = ‖aᵢ − pᵢ‖, then every member through generator and head, in one batch each."""
-    generator, head, classifier = modules
-    anchors, positives = random_rows(N, 1), random_rows(N, 2)
+    generator, head = modules
+    embeddings, tuples = pair_batch()
+    found = synthesized(modules, embeddings, tuples)
+    anchors, positives = embeddings.chunk(2)
+    pulled = [references.pull(anchors[i], positives[i], positives[j], 0.3) for i in range(N) for j in range(N) if i != j]
+    generated = generator(torch.cat([embeddings, torch.stack(pulled)]))
+    embedded = head(generated)
+    assert torch.equal(found.rows[: 2 * N], embeddings)
+    torch.testing.assert_close(found.pulled.flatten(0, 1), torch.stack(pulled), rtol=1e-10, atol=1e-12)
+    members = torch.cat([found.anchors, found.positives, found.negatives.flatten(0, 1)])
+    torch.testing.assert_close(members, embedded, rtol=1e-9, atol=1e-12)
+    direction = torch.randn(embedded.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    gradients = torch.autograd.grad((members * direction).sum(), embeddings)
+    expected = torch.autograd.grad((embedded * direction).sum(), embeddings)
+    torch.testing.assert_close(gradients, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_residual_features_are_the_real_ones_where_nothing_is_pulled(modules: tuple[FeatureGenerator, EmbeddingHead]) -> None:
+    generator, head = modules
+    embeddings, tuples = pair_batch()
     features = torch.randn(2 * N, F, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    labels = torch.tensor([2, 0, 8, 5])
-    tuples = synthesize(anchors, positives, generator=generator, head=head, share=0.3)
-    found = (
-        npair_loss(tuples.anchors, tuples.candidates),
-        *generator_losses(tuples.rows, features, labels, generator=generator, classifier=classifier),
-    )
-
-    pulled = torch.stack(
-        [
-            positives[j] if i == j else pull_by_loop(anchors[i : i + 1], positives[i : i + 1], positives[j : j + 1], 0.3)[0]
-            for i in range(N)
-            for j in range(N)
-        ]
-    )
-    generated = generator(torch.cat([anchors, positives, pulled]))
-    embedded = head(torch.cat([generated[:N], generated[2 * N :]]))
-    synthetic = npair_loss(embedded[:N], embedded[N:].reshape(N, N, D))
-    logits = classifier(torch.cat([generated[:N], generated[2 * N :]]))
-    soft = (label_loss(logits[:N], labels) + label_loss(logits[N:], labels.repeat(N))) / 2
-    expected = (synthetic, reconstruction_loss(features, generated[: 2 * N]), soft)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(tuples.pulled.reshape(N * N, D), pulled, rtol=1e-10, atol=1e-12)
-    gradients = torch.autograd.grad(found[0], (anchors, positives))
-    torch.testing.assert_close(gradients, torch.autograd.grad(expected[0], (anchors, positives)), rtol=1e-8, atol=1e-12)
+    found = synthesize(embeddings, tuples, generator=generator, head=head, share=1.0, residual_of=features)
+    members = torch.cat([features, features[tuples.negatives.flatten()]])
+    expected = head(members)
+    torch.testing.assert_close(torch.cat([found.anchors, found.positives]), expected[: 2 * N], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.negatives.flatten(0, 1), expected[2 * N :], rtol=1e-9, atol=1e-12)
 
 
-def test_own_positive_stays_exactly_where_it_is(modules: tuple[FeatureGenerator, EmbeddingHead, nn.Linear]) -> None:
-    generator, head, _ = modules
-    anchors, positives = random_rows(N, 1), random_rows(N, 2)
-    pulled = synthesize(anchors, positives, generator=generator, head=head, share=0.0).pulled
-    assert all(torch.equal(pulled[i, i], positives[i]) for i in range(N))
+def test_nothing_reaches_the_generator_and_everything_the_embeddings(modules: tuple[FeatureGenerator, EmbeddingHead]) -> None:
+    embeddings, tuples = pair_batch()
+    found = synthesized(modules, embeddings, tuples)
+    loss = found.negatives.square().sum()
+    assert all(torch.autograd.grad(loss, p, retain_graph=True, allow_unused=True) == (None,) for p in modules[0].parameters())
+    assert (torch.autograd.grad(loss, embeddings)[0].abs().sum(1) > 0).all()
 
 
-def test_generator_losses_reach_the_generator_alone(modules: tuple[FeatureGenerator, EmbeddingHead, nn.Linear]) -> None:
-    """Of the parameters they could reach through features, classifier and head, J_recon and J_soft move the generator's only."""
-    generator, head, classifier = modules
-    features = torch.randn(2 * N, F, dtype=torch.float64, requires_grad=True)
-    anchors, positives = head(features).chunk(2)
-    tuples = synthesize(anchors, positives, generator=generator, head=head, share=0.5)
-    reconstruction, soft = generator_losses(tuples.rows, features, torch.arange(N), generator=generator, classifier=classifier)
-    for parameter in classifier.parameters():
-        assert torch.autograd.grad(reconstruction + soft, parameter, retain_graph=True, allow_unused=True) == (None,)
-    assert torch.autograd.grad(reconstruction + soft, features, retain_graph=True, allow_unused=True) == (None,)
-    assert all(
-        torch.autograd.grad(reconstruction + soft, parameter, retain_graph=True)[0].abs().sum() > 0
-        for parameter in (generator[0].weight, generator[3].weight)
-    )
-
-
-def test_synthetic_rows_leave_the_heads_running_statistics_alone(
-    modules: tuple[FeatureGenerator, EmbeddingHead, nn.Linear],
+@pytest.mark.parametrize("trace", [False, True])
+def test_synthetic_rows_enter_the_heads_running_statistics_only_when_asked(
+    modules: tuple[FeatureGenerator, EmbeddingHead], trace: bool
 ) -> None:
     """Inference sees real rows only (METHOD, trap 4); the synthetic batch is normalised by its own statistics all the same."""
-    generator, head, _ = modules
+    _, head = modules
     before = {name: buffer.clone() for name, buffer in head.named_buffers()}
     assert len(before) == 3
-    synthesize(random_rows(N, 1), random_rows(N, 2), generator=generator, head=head, share=0.5)
-    torch.testing.assert_close(dict(head.named_buffers()), before, rtol=0, atol=0)
+    synthesized(modules, *pair_batch(), trace=trace)
+    changed = [not torch.equal(buffer, before[name]) for name, buffer in head.named_buffers()]
+    assert all(changed) if trace else not any(changed)
