@@ -39,7 +39,7 @@ def main() -> None:
     nn.init.normal_(head[1].weight, std=(512 * 128) ** -0.5)  # embeddings start about one long, and the loss at chance
 
     # HDML begins here.
-    loss = metric_loss("npair", classes_per_batch=count, margin=1.0)
+    loss = metric_loss("npair", classes_per_batch=count)
     hardness_aware = HardnessAware(loss, features=512, dimension=128, classes=len(photos.classes))
     optimizer = torch.optim.AdamW([*backbone.parameters(), *head.parameters(), *hardness_aware.parameters()], lr=1e-3)
     for step, (images, labels) in enumerate(DataLoader(photos, batch_size=2 * count, sampler=pairs), start=1):

@@ -254,16 +254,7 @@ def train(
         HdmlError: training diverged, or the checkpoint is damaged.
     """
     sampler = make_sampler(config, train_set.labels.tolist())
-    # The loss has a stream of its own: proxies must not change what the model starts with.
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        loss = metric_loss(
-            config.loss,
-            classes_per_batch=sampler.classes_per_batch,
-            classes=len(train_set.classes),
-            dimension=config.dimension,
-            options=config.loss_options,
-        )
+    loss = make_loss(config, classes_per_batch=sampler.classes_per_batch, classes=len(train_set.classes))
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
     autocast = _autocast(device)
@@ -277,7 +268,7 @@ def train(
     trainee.train()
     for step, images, labels in _batches(sampler, photos, train_set, range(first, config.steps), config.seed):
         torch.manual_seed(_step_seed(config.seed, step))
-        trainee.set_rates(_rate_factor(step, config))
+        trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast)
         update(trainee, losses)
@@ -314,6 +305,19 @@ def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
     )
 
 
+def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> MetricLoss:
+    """The metric loss of a configuration; its proxies come from a stream of their own, so that every arm starts from one model."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return metric_loss(
+            config.loss,
+            classes_per_batch=classes_per_batch,
+            classes=classes,
+            dimension=config.dimension,
+            options=config.loss_options,
+        )
+
+
 def _batches(
     sampler: Sampler, photos: TrainingPhotos, train_set: LabelledPhotos, steps: range, seed: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -345,7 +349,7 @@ def _step_seed(seed: int, step: int) -> int:
     return seed * 1_000_003 + step
 
 
-def _rate_factor(step: int, config: TrainConfig) -> float:
+def rate_factor(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then a cosine to zero; paper: 1, ½ and ¼, as at steps 5,632 and 6,848 of the authors' 8,000."""
     if config.setting == "paper":
         return 0.5 ** sum(step >= share * config.steps for share in (5632 / 8000, 6848 / 8000))

@@ -68,3 +68,8 @@ def pull(a: Tensor, p: Tensor, n: Tensor, share: float) -> Tensor:
 
 def unit(vector: Tensor) -> Tensor:
     return vector / vector.norm()
+
+
+def exp_weight(beta: float, generator_avg: float) -> float:
+    """Section 3.3, equation 12: the weight e^{−β/J_gen} of the real tuples."""
+    return math.exp(-beta / generator_avg)

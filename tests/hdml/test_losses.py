@@ -48,9 +48,7 @@ def test_tuple_loss_equals_loop(name: str, open_hinges: bool) -> None:
     options = {**LOSSES[name].options, **(OPEN.get(name, {}) if open_hinges else {})}
     found, expected = tuple_loss(name, **options)(*tuples), BY_LOOP[name](*tuples, **options)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(
-        torch.autograd.grad(found, tuples), torch.autograd.grad(expected, tuples), rtol=1e-9, atol=1e-12
-    )
+    torch.testing.assert_close(torch.autograd.grad(found, tuples), torch.autograd.grad(expected, tuples), rtol=1e-9, atol=1e-12)
 
 
 def test_every_loss_that_takes_hdml_has_a_loop_to_be_held_to() -> None:

@@ -129,7 +129,9 @@ def pair_batch() -> tuple[Tensor, Tuples]:
     return random_rows(2 * N, 1), pair_tuples(torch.arange(N).repeat(2))
 
 
-def synthesized(modules: tuple[FeatureGenerator, EmbeddingHead], embeddings: Tensor, tuples: Tuples, **how: object) -> SyntheticTuples:
+def synthesized(
+    modules: tuple[FeatureGenerator, EmbeddingHead], embeddings: Tensor, tuples: Tuples, **how: object
+) -> SyntheticTuples:
     generator, head = modules
     return synthesize(embeddings, tuples, generator=generator, head=head, share=0.3, **how)  # type: ignore[arg-type]
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from hdml.averages import WindowMean
 from hdml.checkpoint import load_tensors
 from hdml.data import ClassSplit, TrainingPhotos, read_labelled_folder, split_classes
-from hdml.losses import metric_loss
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
-from hdml.synthesis import WindowMean
-from hdml.train import TrainConfig, Trainee, TrainProgress, step_losses, train, update
+from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, rate_factor, step_losses, train, update
 from indexing.errors import HdmlError
 
 CPU = torch.device("cpu")
 NO_AUTOCAST = torch.autocast("cpu", enabled=False)
 N, CLASSES = 4, 9
+WIDE: dict[str, dict[str, float]] = {"npair": {}, "triplet": {"margin": 1000.0}}  # every triplet counts
 
 
 def make_config(**settings: Any) -> TrainConfig:
@@ -43,7 +43,7 @@ def make_config(**settings: Any) -> TrainConfig:
 
 def make_trainee(config: TrainConfig) -> Trainee:
     torch.manual_seed(0)
-    loss = metric_loss(config.loss, classes_per_batch=N, margin=config.margin)
+    loss = make_loss(config, classes_per_batch=N, classes=CLASSES)
     backbone = build_backbone(config.backbone, image_size=config.image_size)
     trainee = Trainee(backbone, config, loss=loss, classes=CLASSES, window=3, device=CPU)
     if trainee.hardness is not None:
@@ -61,7 +61,7 @@ def window_of(*values: float) -> WindowMean:
 
 def random_batch() -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
-    return torch.randn(2 * N, 3, 32, 32), torch.tensor([3, 0, 8, 5])
+    return torch.randn(2 * N, 3, 32, 32), torch.tensor([3, 0, 8, 5]).repeat(2)
 
 
 def parameters_of(trainee: Trainee) -> dict[str, list[Tensor]]:
@@ -71,7 +71,7 @@ def parameters_of(trainee: Trainee) -> dict[str, list[Tensor]]:
 @pytest.mark.parametrize("loss", ["npair", "triplet"])
 @pytest.mark.parametrize("module", ["model", "generator", "classifier"])
 def test_each_loss_moves_every_parameter_of_its_own_module_and_none_of_another(loss: str, module: str) -> None:
-    trainee = make_trainee(make_config(loss=loss, margin=1000.0, weight_decay=0.0))
+    trainee = make_trainee(make_config(loss=loss, loss_options=WIDE[loss], weight_decay=0.0))
     losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     before = parameters_of(trainee)
     alone = copy.copy(losses)
@@ -98,7 +98,7 @@ def test_one_step_gives_each_module_the_gradient_of_its_own_loss() -> None:
 @pytest.mark.parametrize("loss", ["npair", "triplet"])
 def test_synthetic_loss_reaches_the_backbone_through_generator_and_pull(loss: str) -> None:
     """With the weight all on synthetic tuples (J_gen = 0) and no regulariser, the backbone still learns."""
-    config = make_config(loss=loss, margin=1000.0, regulariser=0.0)
+    config = make_config(loss=loss, loss_options=WIDE[loss], regulariser=0.0)
     trainee = make_trainee(config)
     trainee.hardness.generator_loss_avg = window_of(0.0)
     losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
@@ -127,22 +127,67 @@ def test_first_step_neither_pulls_nor_trusts_the_generator() -> None:
     assert (figures.pulling_share, figures.real_weight) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(("loss", "margin"), [("npair", 1.0), ("triplet", 1.0), ("triplet", 50.0)])
-def test_alpha_is_in_units_of_the_loss_at_chance(loss: str, margin: float) -> None:
-    """One α gives one λ at the same share of the loss at chance, whatever the loss, its margin and N (METHOD, trap 2)."""
-    config = make_config(loss=loss, margin=margin)
-    trainee = make_trainee(config)
-    trainee.hardness.metric_loss_avg = window_of(0.5 * trainee.loss.at_chance)
-    figures = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST).figures
-    assert figures.pulling_share == pytest.approx(math.exp(-config.alpha / 0.5))
-
-
 def test_plain_method_is_the_metric_loss_alone() -> None:
     config = make_config(method="plain")
     trainee = make_trainee(config)
     losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
     assert set(losses.by_module) == set(trainee.modules()) == {"model"}
     assert losses.figures.synthetic_loss is None
+
+
+def test_proxies_learn_with_a_rate_of_their_own() -> None:
+    trainee = make_trainee(make_config(method="plain", loss="proxy-anchor", loss_lr=0.5, weight_decay=0.0))
+    before = [parameter.detach().clone() for parameter in trainee.loss.parameters()]
+    update(trainee, step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST))
+    moved = [(old - new).abs().max().item() for old, new in zip(before, trainee.loss.parameters(), strict=True)]
+    assert moved == pytest.approx([0.5] * len(before), rel=1e-3)  # Adam's first step is the rate
+
+
+def test_paper_setting_decays_weights_through_the_loss() -> None:
+    """Coupled: half the factor times the squared length of the weights is part of what Adam follows (METHOD, habits)."""
+    trainee = make_trainee(make_config(setting="paper", method="plain", weight_decay=0.3))
+    losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
+    squares = sum(float(parameter.square().sum()) for parameter in trainee.model.parameters())
+    lengths = 0.5 * losses.embeddings.square().sum(1).mean().item()
+    expected = losses.figures.metric_loss + 0.15 * squares + trainee.regulariser * lengths
+    assert losses.by_module["model"].item() == pytest.approx(expected, rel=1e-5)
+    assert isinstance(trainee.optimizer, torch.optim.Adam)
+    assert all(group["weight_decay"] == 0 for group in trainee.optimizer.param_groups)
+
+
+def test_paper_setting_takes_triplets_in_thirds() -> None:
+    trainee = make_trainee(make_config(setting="paper", loss="triplet"))
+    torch.manual_seed(1)
+    losses = step_losses(trainee, torch.randn(6, 3, 32, 32), torch.tensor([3, 0, 3, 0, 8, 5]), autocast=NO_AUTOCAST)
+    a, p, n = losses.embeddings.chunk(3)
+    by_hand = torch.relu((a - p).square().sum(1) - (a - n).square().sum(1) + 1.0).mean()
+    assert losses.figures.metric_loss == pytest.approx(by_hand.item())
+
+
+def test_rates_of_the_paper_setting_are_halved_twice() -> None:
+    trainee, rates = make_config(setting="paper", steps=8000), {}
+    for step in (0, 5631, 5632, 6847, 6848, 7999):
+        rates[step] = rate_factor(step, trainee)
+    assert rates == {0: 1.0, 5631: 1.0, 5632: 0.5, 6847: 0.5, 6848: 0.25, 7999: 0.25}
+
+
+def test_frozen_batchnorm_of_the_backbone_keeps_its_statistics_and_the_heads_does_not() -> None:
+    trainee = make_trainee(make_config(freeze_bn=True))
+    trainee.train()
+    before = {name: buffer.clone() for name, buffer in trainee.model.named_buffers()}
+    update(trainee, step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST))
+    changed = {name for name, buffer in trainee.model.named_buffers() if not torch.equal(buffer, before[name])}
+    assert changed == {"head.norm.running_mean", "head.norm.running_var", "head.norm.num_batches_tracked"}
+
+
+def test_arms_of_one_seed_start_from_the_same_model() -> None:
+    """Neither the generator nor proxies take random numbers that the model would have had."""
+    starts = []
+    for settings in ({"method": "hdml"}, {"method": "plain"}, {"method": "plain", "loss": "soft-triple"}):
+        trainee = make_trainee(make_config(**settings))
+        starts.append([parameter.detach().clone() for parameter in trainee.model.parameters()])
+    torch.testing.assert_close(starts[0], starts[1], rtol=0, atol=0)
+    torch.testing.assert_close(starts[0], starts[2], rtol=0, atol=0)
 
 
 def test_gradient_that_is_not_finite_stops_with_a_sentence_and_moves_nothing() -> None:
@@ -196,7 +241,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("threads", "settings"),
-    [(1, {}), (1, {"backbone": "efficientnet_b0"}), (2, {"method": "plain", "steps": 4})],
+    [
+        (1, {}),
+        (1, {"backbone": "efficientnet_b0"}),
+        (1, {"setting": "paper", "loss": "triplet"}),
+        (1, {"loss": "soft-triple", "method": "plain", "reestimate_bn": True, "freeze_bn": True}),
+        (2, {"method": "plain", "steps": 4}),
+    ],
     indirect=["threads"],
 )
 @pytest.mark.usefixtures("threads")
