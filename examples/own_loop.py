@@ -1,6 +1,5 @@
 """HDML in a training loop of your own, with the sampler of pytorch-metric-learning.
 
-    pip install pytorch-metric-learning
     python examples/own_loop.py PHOTOS [--steps N]
 
 PHOTOS has one sub-folder per class; the lines between the two marks are all that HDML adds to an ordinary loop.

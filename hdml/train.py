@@ -306,7 +306,7 @@ def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
 
 
 def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> MetricLoss:
-    """The metric loss of a configuration; its proxies come from a stream of their own, so that every arm starts from one model."""
+    """The metric loss of a configuration; its proxies have a stream of their own, so that all arms start alike."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return metric_loss(

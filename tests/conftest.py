@@ -216,7 +216,7 @@ def write_tiny_encoder(path: Path, metadata: EncoderMetadata, *, seed: int) -> P
     return save_graph(path, nodes, inputs, outputs, weights, metadata.to_json())
 
 
-def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata) -> Path:
+def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: bool = False) -> Path:
     """anchors, positives, negatives, lambda → pulled (by the rule) and synthetic (pulled, a little mixed)."""
     dimension = metadata.dimension
     mixing = 0.95 * np.eye(dimension) + 0.05 * np.roll(np.eye(dimension), 1, axis=0)
@@ -247,6 +247,7 @@ def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata) -> Path:
         "dimension": dimension,
         "fingerprint": metadata.fingerprint,
         "lambda": 0.5,
+        "on_sphere": on_sphere,
         "method": "hdml",
         "loss": "npair",
     }

@@ -157,7 +157,7 @@ def test_option_that_cannot_be_is_a_sentence_and_makes_no_run(
     assert not (tmp_path / "workspace").exists()
 
 
-@pytest.mark.parametrize("option", ["--lr", "--alpha", "--beta", "--margin", "--steps"])
+@pytest.mark.parametrize("option", ["--lr", "--alpha", "--beta", "--regulariser", "--steps"])
 def test_negative_number_is_wrong_usage(hdml: Command, shapes: Path, option: str) -> None:
     done = hdml("train", shapes, option, -1)
     assert done.code == 2

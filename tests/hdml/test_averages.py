@@ -29,7 +29,7 @@ def test_block_mean_is_that_of_the_last_whole_block() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: WindowMean(3), lambda: BlockMean(3)])
-def test_means_are_saved_and_restored(make) -> None:  # noqa: ANN001
+def test_means_are_saved_and_restored(make) -> None:
     first, second = make(), make()
     for value in (1.0, 2.0, 3.0, 4.0):
         first.add(value)

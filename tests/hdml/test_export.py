@@ -17,12 +17,14 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 import hdml
 from hdml import export
 from hdml.export import PARITY_TOLERANCE, ParityCard, check_parity, export_encoder, export_synthesizer, fingerprint_of
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.synthesis import synthesize
+from hdml.tuples import pair_tuples
 from hdml.weights import load_backbone
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
@@ -331,23 +333,44 @@ def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
 
 
 def export_small_synthesizer(
-    generator: FeatureGenerator, head: EmbeddingHead, path: Path, embeddings: NDArray[np.float32]
+    generator: FeatureGenerator, head: EmbeddingHead, path: Path, embeddings: NDArray[np.float32], *, on_sphere: bool = False
 ) -> float:
+    norms = np.linalg.norm(embeddings, axis=1)
     return export_synthesizer(
-        generator, head, path, share=0.7, loss="triplet", fingerprint="0123456789abcdef", embeddings=embeddings
+        generator,
+        head,
+        path,
+        share=0.7,
+        loss="triplet",
+        on_sphere=on_sphere,
+        fingerprint="0123456789abcdef",
+        embeddings=embeddings / norms[:, None],
+        norms=norms,
     )
 
 
+@pytest.mark.parametrize("on_sphere", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.35, 0.7, 1.0])
-def test_synthesizer_gives_what_training_synthesises(synthesizer: Synthesizer, share: float) -> None:
-    """Every (anchor i, positive j) of a batch, whatever λ: it is an input, not the constant that the file was exported with."""
-    anchors, positives = torch.from_numpy(synthesizer.embeddings[:3]), torch.from_numpy(synthesizer.embeddings[3:6])
+def test_synthesizer_gives_what_training_synthesises(
+    synthesizer: Synthesizer, tmp_path: Path, share: float, on_sphere: bool
+) -> None:
+    """Every (anchor, negative) of a batch, whatever λ: it is an input, not the constant that the file was exported with."""
+    path, embeddings = synthesizer.path, synthesizer.embeddings[:6]
+    if on_sphere:
+        embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        path = tmp_path / "synthesizer.onnx"
+        export_small_synthesizer(synthesizer.generator, synthesizer.head, path, synthesizer.embeddings, on_sphere=True)
+    tuples, rows = pair_tuples(torch.arange(3).repeat(2)), torch.from_numpy(embeddings)
     with torch.inference_mode():
-        expected = synthesize(anchors, positives, generator=synthesizer.generator, head=synthesizer.head, share=share)
-    rows = [anchors.repeat_interleave(3, 0), positives.repeat_interleave(3, 0), positives.repeat(3, 1)]
-    pulled, synthetic = synthesizer.run(*(row.numpy() for row in rows), share=share)
-    np.testing.assert_allclose(pulled, expected.pulled.reshape(9, -1), atol=1e-5)
-    np.testing.assert_allclose(synthetic, expected.candidates.reshape(9, -1), atol=1e-5)
+        expected = synthesize(
+            rows, tuples, generator=synthesizer.generator, head=synthesizer.head, share=share, on_sphere=on_sphere
+        )
+    anchors, positives, negatives = tuples.of(rows)
+    feed = [anchors.repeat_interleave(2, 0), positives.repeat_interleave(2, 0), negatives.flatten(0, 1)]
+    pulled, synthetic = replace(synthesizer, path=path).run(*(row.numpy() for row in feed), share=share)
+    wanted = expected.negatives.flatten(0, 1)
+    np.testing.assert_allclose(pulled, expected.pulled.flatten(0, 1), atol=1e-5)
+    np.testing.assert_allclose(synthetic, functional.normalize(wanted) if on_sphere else wanted, atol=1e-5)
 
 
 def test_synthesizer_pulls_to_the_distance_of_the_paper(synthesizer: Synthesizer) -> None:
@@ -381,6 +404,7 @@ def test_synthesizer_says_whose_it_is_and_passed_its_check(synthesizer: Synthesi
         "lambda": 0.7,
         "method": "hdml",
         "loss": "triplet",
+        "on_sphere": False,
     }
     assert 0 <= synthesizer.difference <= PARITY_TOLERANCE
     assert [path.name for path in synthesizer.path.parent.iterdir()] == ["synthesizer.onnx"]

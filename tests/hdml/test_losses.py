@@ -37,7 +37,7 @@ def random_tuples(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return anchors, positives, negatives
 
 
-def tuple_loss(name: str, **options: float):  # noqa: ANN201
+def tuple_loss(name: str, **options: float):
     return metric_loss(name, classes_per_batch=N, options=options).tuple_loss
 
 

@@ -85,7 +85,7 @@ def test_at_chance_is_the_loss_of_unit_vectors_at_right_angles(name: str, expect
 
 
 def test_unknown_names_are_told_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="npair, triplet, .*, got 'nothing'"):
+    with pytest.raises(ValueError, match=r"npair, triplet, .*, got 'nothing'"):
         metric_loss("nothing", classes_per_batch=CLASSES)
     with pytest.raises(ValueError, match="triplet has the options margin, got 'scale'"):
         metric_loss("triplet", classes_per_batch=CLASSES, options={"scale": 1.0})

@@ -48,6 +48,17 @@ def test_negatives_are_pulled_as_the_equation_says(opened: OpenIndex) -> None:
         assert negative.pulled_distance == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_synthesizer_of_unit_embeddings_is_looked_at_among_unit_embeddings(opened: OpenIndex) -> None:
+    """A loss that sees directions pulls on the sphere; lengths would give distances that training never saw."""
+    write_tiny_synthesizer(opened.path / "synthesizer.onnx", TINY, on_sphere=True)
+    anchor = opened.catalogue.items("blue-left")[0]
+    look = HardnessLens(opened).look(anchor.id)
+    unit = {item.id: item.vector.astype(float) for item in opened.catalogue.items()}
+    assert look.negatives
+    for negative in look.negatives:
+        assert negative.photo.distance == pytest.approx(np.linalg.norm(unit[negative.photo.id] - unit[anchor.id]), rel=1e-5)
+
+
 def test_each_negative_is_the_nearest_photo_of_another_label(opened: OpenIndex) -> None:
     anchor = opened.catalogue.items("blue-left")[0]
     look = HardnessLens(opened).look(anchor.id)
