@@ -30,9 +30,9 @@ def draw_embeddings(photos: int, classes: int, dimension: int) -> tuple[NDArray[
     labels = np.arange(photos, dtype=np.int64) % classes
     centres = rng.standard_normal((classes, dimension), dtype=np.float32)
     embeddings = rng.standard_normal((photos, dimension), dtype=np.float32)
-    embeddings *= _NOISE
-    embeddings += centres[labels]
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    for rows in np.array_split(np.arange(photos), 1 + photos // 1000):  # a copy of them all would be the peak that is measured
+        drawn = _NOISE * embeddings[rows] + centres[labels[rows]]
+        embeddings[rows] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return embeddings, labels
 
 
