@@ -38,7 +38,7 @@ def measured_photos(photos: LabelledPhotos, split: ClassSplit) -> tuple[str, Lab
 def evaluate_network(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> Evaluation:
     """Measures of an encoder network on labelled photos, each querying all the others."""
     embedded = embed_photos(network, photos.files, evaluation_preprocessing(image_size), device)
-    return evaluate_embeddings(embedded.embeddings, photos.labels)
+    return evaluate_embeddings(embedded.embeddings, photos.labels, device=str(device))
 
 
 def evaluate_encoder(
@@ -77,7 +77,9 @@ def evaluate_encoder(
     if np.bincount(photos.labels).max(initial=0) < 2:
         raise HdmlError(f"Measuring retrieval needs a class with at least 2 photos, but {root} has none.")
     embeddings = np.stack([vectors[file] for file in photos.files])
-    return Measured(evaluate_embeddings(embeddings, photos.labels), root, len(photos.paths), measured_on)
+    ranked_on = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    evaluation = evaluate_embeddings(embeddings, photos.labels, device=ranked_on)
+    return Measured(evaluation, root, len(photos.paths), measured_on)
 
 
 def _trained_on(encoder: Path) -> Path:

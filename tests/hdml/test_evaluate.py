@@ -1,5 +1,10 @@
 """Measures against plain loops, scikit-learn and pytorch-metric-learning."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +16,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
 import hdml.evaluate
-from hdml.evaluate import DISTRACTOR, cluster, evaluate_embeddings, nmi, pair_f1
+from hdml.evaluate import DISTRACTOR, RECALL_AT, cluster, evaluate_embeddings, evaluate_retrieval, nmi, pair_f1
 
 
 def random_set(photos: int = 300, classes: int = 17, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -117,3 +122,109 @@ def test_nmi_and_f1_are_of_as_many_clusters_as_classes() -> None:
     assert evaluate_embeddings(embeddings, labels).nmi == nmi(clusters, labels)
     assert evaluate_embeddings(embeddings, labels).f1 == pair_f1(clusters, labels)
     assert evaluate_embeddings(embeddings, labels).nmi != nmi(cluster(embeddings, 98, seed=0), labels)
+
+
+def outcomes_by_loop(
+    queries: NDArray[np.float32], query_labels: NDArray[np.int64], gallery: NDArray[np.float32], gallery_labels: NDArray[np.int64]
+) -> list[tuple[int, int, list[bool], float, float]]:
+    """For each query with an answer in the gallery: its position, the best answer's, hits at RECALL_AT, AP@R, R-precision."""
+    outcomes = []
+    for query, label in enumerate(query_labels):
+        relevant = 0 if label == DISTRACTOR else int((gallery_labels == label).sum())
+        if relevant == 0:
+            continue
+        ranked = np.argsort(-(gallery @ queries[query]), kind="stable")
+        hits = [bool(gallery_labels[index] == label) for index in ranked]
+        average = sum(hits[i] * sum(hits[: i + 1]) / (i + 1) for i in range(relevant)) / relevant
+        found = [any(hits[:k]) for k in RECALL_AT]
+        outcomes.append((query, int(ranked[0]), found, average, sum(hits[:relevant]) / relevant))
+    return outcomes
+
+
+@pytest.mark.parametrize("scores_at_once", [1, 200 * 7, 1 << 24])
+def test_retrieval_equals_loop_with_unanswerable_queries_and_distractors(
+    scores_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdml.evaluate, "_BLOCK_SCORES", scores_at_once)
+    embeddings, labels = random_set()
+    queries, query_labels, gallery, gallery_labels = embeddings[:100], labels[:100], embeddings[100:], labels[100:]
+    gallery_labels = np.where(gallery_labels == 3, DISTRACTOR, gallery_labels)  # queries of class 3 have nothing to find
+    query_labels = np.where(query_labels == 5, DISTRACTOR, query_labels)
+    expected = outcomes_by_loop(queries, query_labels, gallery, gallery_labels)
+    found = evaluate_retrieval(queries, query_labels, gallery, gallery_labels)
+    asked, nearest, hits, averages, precisions = (np.array(column) for column in zip(*expected, strict=True))
+    assert 0 < found.queries == len(expected) == int(((query_labels != 3) & (query_labels != DISTRACTOR)).sum())
+    np.testing.assert_array_equal(found.outcomes.queries, asked)
+    np.testing.assert_array_equal(found.outcomes.nearest, nearest)
+    np.testing.assert_array_equal(np.stack([found.outcomes.hit_at_k[k] for k in RECALL_AT], axis=1), hits)
+    np.testing.assert_allclose(found.outcomes.average_precision_at_r, averages)
+    np.testing.assert_allclose(found.outcomes.r_precision, precisions)
+    assert found.recall_at_k == pytest.approx(dict(zip(RECALL_AT, hits.mean(0), strict=True)))
+    assert found.map_at_r == pytest.approx(averages.mean())
+    assert found.r_precision == pytest.approx(precisions.mean())
+
+
+def test_query_to_gallery_answers_itself_where_the_same_photos_are_the_gallery() -> None:
+    embeddings, labels = random_set(photos=60, classes=30)
+    found = evaluate_retrieval(embeddings, labels, embeddings, labels)
+    np.testing.assert_array_equal(found.outcomes.nearest, np.arange(60))
+    assert found.recall_at_k[1] == 1.0
+    assert found.queries == 60  # those alone in their class find themselves
+
+
+def test_gallery_smaller_than_every_k_is_ranked_whole() -> None:
+    queries, gallery = np.eye(3, dtype=np.float32)[:1], np.eye(3, dtype=np.float32)[1:]
+    found = evaluate_retrieval(queries, np.array([0]), gallery, np.array([1, 0]))
+    assert found.recall_at_k == {1: 0.0, 2: 1.0, 4: 1.0, 8: 1.0, 10: 1.0}  # equal scores go by position
+    assert (found.map_at_r, found.classes) == (0.0, 2)
+
+
+def test_retrieval_clusters_queries_and_gallery_together() -> None:
+    embeddings, labels = random_set()
+    found = evaluate_retrieval(embeddings[:100], labels[:100], embeddings[100:], labels[100:])
+    clusters = cluster(embeddings, 17, seed=0)
+    assert (found.classes, found.nmi, found.f1) == (17, nmi(clusters, labels), pair_f1(clusters, labels))
+
+
+def test_retrieval_without_a_class_in_common_raises() -> None:
+    photos = np.eye(3, dtype=np.float32)
+    with pytest.raises(ValueError, match="a query whose class has a photo in the gallery"):
+        evaluate_retrieval(photos, np.array([0, 1, DISTRACTOR]), photos, np.array([2, 3, DISTRACTOR]))
+
+
+def test_outcomes_of_one_set_are_the_rows_behind_the_means() -> None:
+    embeddings, labels = random_set(photos=120, classes=40)
+    found = evaluate_embeddings(embeddings, labels)
+    alone = np.bincount(labels)[labels] == 1
+    np.testing.assert_array_equal(found.outcomes.queries, np.flatnonzero(~alone))
+    scores = embeddings @ embeddings.T
+    np.fill_diagonal(scores, -np.inf)
+    np.testing.assert_array_equal(found.outcomes.nearest, scores.argmax(1)[~alone])
+    np.testing.assert_array_equal(found.outcomes.hit_at_1, labels[found.outcomes.nearest] == labels[~alone])
+    assert 0 < found.recall_at_k[1] == found.outcomes.hit_at_1.mean() < 1
+
+
+def test_gpu_ranks_as_the_cpu_does() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("ranking on a GPU needs one that torch can use")
+    embeddings, labels = random_set()
+    on_gpu, on_cpu = (evaluate_embeddings(embeddings, labels, device=device) for device in ("cuda", "cpu"))
+    np.testing.assert_array_equal(on_gpu.outcomes.nearest, on_cpu.outcomes.nearest)
+    assert on_gpu.recall_at_k == on_cpu.recall_at_k
+    assert on_gpu.map_at_r == pytest.approx(on_cpu.map_at_r)
+    assert on_gpu.nmi == pytest.approx(on_cpu.nmi, abs=0.1)  # k-means adds up in another order there
+
+
+def test_peak_memory_stays_below_the_scores_of_all_pairs(tmp_path: Path) -> None:
+    """20,000 photos: 1.6 GB of scores, of which a block at a time is held."""
+    benchmark, answer = Path(__file__).parents[2] / "benchmarks" / "evaluation_memory.py", tmp_path / "answer.json"
+    size = ("--photos", "20000", "--classes", "40", "--dimension", "8")
+    subprocess.run([sys.executable, benchmark, *size, "--json", answer], check=True, stdout=subprocess.DEVNULL)
+    measured = json.loads(answer.read_text())
+    assert measured["all_pairs_bytes"] == 20000 * 20000 * 4
+    assert measured["peak_bytes"] - measured["start_bytes"] < measured["all_pairs_bytes"] / 2
+
+
+def test_importing_the_measures_loads_neither_torch_nor_faiss() -> None:
+    program = "import sys, hdml.evaluate; sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,90 @@
+"""Peak memory and time of evaluating as many photos as Stanford Online Products tests on, in a process of its own.
+
+    python benchmarks/evaluation_memory.py [--photos N] [--classes N] [--dimension N] [--threads N] [--json FILE]
+
+The embeddings are drawn: unit vectors around the centre of their class. The naive way holds the scores of all pairs, whose size
+is computed, not allocated.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PHOTOS, CLASSES, DIMENSION = 60_502, 11_316, 512  # of Stanford Online Products' test half, in the papers' dimension
+_NOISE = 3.0  # standard deviation of a class in every direction, its centre's being 1
+_SCORE_BYTES = 4
+
+
+def draw_embeddings(photos: int, classes: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """[photos, dimension] unit vectors and their labels [photos]; every class has as many photos as any other, or one more."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(photos, dtype=np.int64) % classes
+    centres = rng.standard_normal((classes, dimension), dtype=np.float32)
+    embeddings = rng.standard_normal((photos, dimension), dtype=np.float32)
+    for rows in np.array_split(np.arange(photos), 1 + photos // 1000):  # a copy of them all would be the peak that is measured
+        drawn = _NOISE * embeddings[rows] + centres[labels[rows]]
+        embeddings[rows] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return embeddings, labels
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def evaluate(photos: int, classes: int, dimension: int, threads: int) -> dict[str, Any]:
+    """Draw, evaluate, and say what it took; ``start_bytes`` is the peak before evaluating, libraries loaded."""
+    import faiss
+    import torch
+
+    from hdml.evaluate import evaluate_embeddings
+
+    if threads:
+        faiss.omp_set_num_threads(threads)
+        torch.set_num_threads(threads)
+    embeddings, labels = draw_embeddings(photos, classes, dimension)
+    start_bytes, started = peak_bytes(), time.perf_counter()
+    evaluation = evaluate_embeddings(embeddings, labels)
+    return {
+        "photos": photos,
+        "classes": classes,
+        "dimension": dimension,
+        "threads": torch.get_num_threads(),
+        "start_bytes": start_bytes,
+        "peak_bytes": peak_bytes(),
+        "all_pairs_bytes": photos * photos * _SCORE_BYTES,
+        "seconds": round(time.perf_counter() - started, 1),
+        "measures": evaluation.to_json(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Peak memory and time of one evaluation.")
+    parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--classes", type=int, default=CLASSES)
+    parser.add_argument("--dimension", type=int, default=DIMENSION)
+    parser.add_argument("--threads", type=int, default=0, help="of torch and faiss; what they choose when left out")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        result = pool.submit(evaluate, options.photos, options.classes, options.dimension, options.threads).result()
+    print("| photos × dimension, classes | peak resident | before evaluating | scores of all pairs | seconds |")
+    print("|---|---|---|---|---|")
+    size = f"{result['photos']:,} × {result['dimension']}, {result['classes']:,}"
+    peak, start, pairs = (f"{result[name] / 1e9:.2f} GB" for name in ("peak_bytes", "start_bytes", "all_pairs_bytes"))
+    print(f"| {size} | {peak} | {start} | {pairs} | {result['seconds']} |")
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
