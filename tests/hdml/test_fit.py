@@ -19,11 +19,12 @@ from PIL import Image
 import hdml
 from hdml import fit
 from hdml.checkpoint import load_tensors
-from hdml.data import read_labelled_folder, split_classes
+from hdml.data import read_labelled_folder
 from hdml.export import PARITY_PHOTOS
 from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
 from hdml.measure import evaluate_encoder
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, status_of
+from hdml.splits import split_classes
 from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
 from indexing.encoder import read_metadata
