@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hdml.model import EncoderNetwork
 from indexing.errors import HdmlError, UnreadableImage
-from indexing.preprocess import Preprocessing, load_array
+from indexing.preprocess import Box, Preprocessing, load_array
 
 _BATCH = 32
 
@@ -25,8 +25,15 @@ class Embedded:
     norms: NDArray[np.float32]
 
 
-def embed_photos(network: EncoderNetwork, files: Sequence[Path], preprocessing: Preprocessing, device: torch.device) -> Embedded:
-    """Embed photos in float32, in order; leaves the network in evaluation mode.
+def embed_photos(
+    network: EncoderNetwork,
+    files: Sequence[Path],
+    preprocessing: Preprocessing,
+    device: torch.device,
+    *,
+    boxes: Sequence[Box | None] | None = None,
+) -> Embedded:
+    """Embed photos, whole or the box of each, in float32, in order; leaves the network in evaluation mode.
 
     Raises:
         HdmlError: a photo cannot be read.
@@ -35,15 +42,17 @@ def embed_photos(network: EncoderNetwork, files: Sequence[Path], preprocessing: 
     embeddings = np.empty((len(files), network.dimension), np.float32)
     norms = np.empty(len(files), np.float32)
 
-    def load(file: Path) -> NDArray[np.float32]:
+    parts = boxes if boxes is not None else [None] * len(files)
+
+    def load(file: Path, box: Box | None) -> NDArray[np.float32]:
         try:
-            return load_array(file, preprocessing)
+            return load_array(file, preprocessing, box=box)
         except UnreadableImage as error:
             raise HdmlError(f"{file}: {error}") from error
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, torch.inference_mode():
         for start in range(0, len(files), _BATCH):
-            images = np.stack(list(pool.map(load, files[start : start + _BATCH])))
+            images = np.stack(list(pool.map(load, files[start : start + _BATCH], parts[start : start + _BATCH])))
             batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
             unit, norm, _ = network(batch)
             embeddings[start : start + _BATCH] = unit.cpu().numpy()

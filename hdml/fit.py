@@ -16,17 +16,9 @@ import torch
 from PIL import Image
 
 import hdml
+from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
-from hdml.data import (
-    ClassSplit,
-    LabelledPhotos,
-    TrainingPhotos,
-    absolute_rule,
-    evaluation_preprocessing,
-    read_labelled_folder,
-    split_classes,
-    validation_photos,
-)
+from hdml.data import LabelledPhotos, evaluation_preprocessing, read_labelled_folder
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
 from hdml.measure import evaluate_network, measured_photos
@@ -34,10 +26,10 @@ from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record
 from hdml.settings import decide
+from hdml.splits import ClassSplit, absolute_rule, split_classes, validation_photos
 from hdml.train import TrainConfig, TrainProgress, make_sampler, train
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
-from indexing.gallery import walk_gallery
 from indexing.preprocess import DECODE_ERRORS
 
 _EPOCHS = 30
@@ -261,9 +253,9 @@ def _export(
 
 def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     """Photos from all over the folder to compare an export on, without those that training could not read either."""
-    sample = photos.paths[:: max(1, len(photos.paths) // PARITY_PHOTOS)]
+    sample = photos.photos[:: max(1, len(photos.photos) // PARITY_PHOTOS)]
     failures = TrainingPhotos(photos.root, image_size).read(sample, keep=(), on_read=lambda: None)
-    return [photos.root / path for path in sample if path not in failures]
+    return [photos.root / photo.path for photo in sample if photo not in failures]
 
 
 def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[LabelledPhotos, TrainingPhotos]:
@@ -283,12 +275,9 @@ def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) 
         done += 1
         watcher.read(done, len(photos.paths))
 
-    for found in walk_gallery(photos.root):
-        if found.reason is not None:  # known from the name alone, so that it is not among the photos
-            watcher.say(f"Left out: {found.path}: {found.reason}")
-    failures = decoded.read(photos.paths, keep=set(photos.of_classes(learned).paths), on_read=on_read)
-    for path, reason in failures.items():
-        watcher.say(f"Left out: {path}: {reason}")
+    failures = decoded.read(photos.photos, keep=set(photos.of_classes(learned).photos), on_read=on_read)
+    for left_out, reason in (*photos.left_out, *failures.items()):
+        watcher.say(f"Left out: {left_out}: {reason}")
     return photos.without(failures), decoded
 
 

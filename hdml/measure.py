@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from hdml.data import ClassSplit, LabelledPhotos, evaluation_preprocessing, read_labelled_folder, split_classes
+from hdml.data import LabelledPhotos, Photo, evaluation_preprocessing, read_labelled_folder
 from hdml.embed import embed_photos
 from hdml.evaluate import Evaluation, evaluate_embeddings
 from hdml.model import EncoderNetwork
 from hdml.run import RECORD, read_record
+from hdml.splits import ClassSplit, split_classes
 from indexing.errors import HdmlError
 from indexing.indexer import embed_files
 
@@ -37,7 +39,8 @@ def measured_photos(photos: LabelledPhotos, split: ClassSplit) -> tuple[str, Lab
 
 def evaluate_network(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> Evaluation:
     """Measures of an encoder network on labelled photos, each querying all the others."""
-    embedded = embed_photos(network, photos.files, evaluation_preprocessing(image_size), device)
+    preprocessing = evaluation_preprocessing(image_size)
+    embedded = embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None)
     return evaluate_embeddings(embedded.embeddings, photos.labels, device=str(device))
 
 
@@ -49,7 +52,7 @@ def evaluate_encoder(
     Args:
         encoder: an encoder.onnx; its run is the folder that it lies in.
         data: a labelled folder; None takes the run's own.
-        classes: ``all``, or a rule of :func:`hdml.data.split_classes`; None takes those that the run's figures are of, and all
+        classes: ``all``, or a rule of :func:`hdml.splits.split_classes`; None takes those that the run's figures are of, and all
             classes of another folder.
         device: auto, cpu or cuda.
         on_progress: told how many photos of how many are embedded.
@@ -65,21 +68,29 @@ def evaluate_encoder(
     elif own and classes is None:
         # As recorded: a rule such as half would split anew once unreadable photos have cost the folder a class.
         measured_on, photos = measured_photos(photos, ClassSplit(**read_record(encoder.parent)["classes"]))
-    vectors: dict[Path, np.ndarray] = {}
-    failed: set[Path] = set()
-    for done, photo in enumerate(embed_files(encoder, photos.files, device=device), start=1):
-        if photo.vector is None:
-            failed.add(photo.path.relative_to(photos.root))
-        else:
-            vectors[photo.path] = photo.vector
-        on_progress(done, len(photos.paths))
+    embeddings, failed = _embed(encoder, photos, device=device, on_progress=on_progress)
     photos = photos.without(failed)
     if np.bincount(photos.labels).max(initial=0) < 2:
         raise HdmlError(f"Measuring retrieval needs a class with at least 2 photos, but {root} has none.")
-    embeddings = np.stack([vectors[file] for file in photos.files])
     ranked_on = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     evaluation = evaluate_embeddings(embeddings, photos.labels, device=ranked_on)
     return Measured(evaluation, root, len(photos.paths), measured_on)
+
+
+def _embed(
+    encoder: Path, photos: LabelledPhotos, *, device: str, on_progress: Callable[[int, int], None]
+) -> tuple[NDArray[np.float32], set[Photo]]:
+    """Embeddings [n, D] of the photos that can be read, in order, and those that cannot."""
+    vectors: list[NDArray[np.float32]] = []
+    failed: set[Photo] = set()
+    embedded = embed_files(encoder, photos.files, boxes=photos.boxes or None, device=device)
+    for done, (photo, found) in enumerate(zip(photos.photos, embedded, strict=True), start=1):
+        if found.vector is None:
+            failed.add(photo)
+        else:
+            vectors.append(found.vector)
+        on_progress(done, len(photos.paths))
+    return np.stack(vectors) if vectors else np.empty((0, 1), np.float32), failed
 
 
 def _trained_on(encoder: Path) -> Path:

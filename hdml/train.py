@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdml.augmentation import TrainingPhotos
 from hdml.averages import WindowMean
 from hdml.checkpoint import (
     load_tensors,
@@ -20,7 +21,7 @@ from hdml.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
-from hdml.data import LabelledPhotos, TrainingPhotos
+from hdml.data import LabelledPhotos
 from hdml.diagnostics import Spread, StepFigures, spread_of
 from hdml.evaluate import Evaluation
 from hdml.hardness import HardnessAware, StepLosses
@@ -325,8 +326,8 @@ def _batches(
 
     def load(step: int) -> tuple[int, Tensor, Tensor]:
         batch = sampler.batch(step)
-        paths = [train_set.paths[index] for index in batch.photos]
-        return step, photos.batch(paths, (seed, step)), torch.from_numpy(batch.labels)
+        drawn = [train_set.photos[index] for index in batch.photos]
+        return step, photos.batch(drawn, (seed, step)), torch.from_numpy(batch.labels)
 
     with ThreadPoolExecutor(max_workers=_PREFETCHED_BATCHES) as pool:
         waiting = [pool.submit(load, step) for step in steps[:_PREFETCHED_BATCHES]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -23,7 +23,7 @@ from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
 from indexing.index import build_index, cache_path, cached_sequences, remove_caches, save_cache
 from indexing.lock import indexing_alone
-from indexing.preprocess import Preprocessing, decode_photo, to_array
+from indexing.preprocess import Box, Preprocessing, decode_photo, to_array
 
 # What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
 _COMPANIONS = ("synthesizer.onnx", "run.json")
@@ -192,7 +192,12 @@ def _refresh_cache(index_dir: Path, catalogue: Catalogue) -> None:
 
 
 def embed_files(
-    encoder_path: Path, files: Iterable[Path], *, device: str = "auto", workers: int | None = None
+    encoder_path: Path,
+    files: Iterable[Path],
+    *,
+    boxes: Iterable[Box | None] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
 ) -> Generator[EmbeddedPhoto, None, None]:
     """Embed photo files, in their order; memory stays bounded however many there are, and no file is no work.
 
@@ -202,14 +207,15 @@ def embed_files(
     Args:
         encoder_path: as for Encoder.
         files: paths; they are asked for as the work goes on.
+        boxes: the part of each photo to embed; None embeds them whole.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: number of threads; None for one per core.
 
     Raises:
         HdmlError: the encoder cannot be opened, or ``device`` is "cuda" and there is none.
     """
-    files = iter(files)
-    batch = list(islice(files, 1))
+    photos = zip(files, boxes, strict=True) if boxes is not None else zip(files, repeat(None), strict=False)
+    batch = list(islice(photos, 1))
     if not batch:
         return
     threads = workers or available_cores()
@@ -221,7 +227,7 @@ def embed_files(
             in_flight.append(pool.submit(_embed_batch, sessions, batch))
             if len(in_flight) > threads * _BATCHES_IN_FLIGHT_PER_WORKER:
                 yield from in_flight.popleft().result()
-            batch = list(islice(files, _BATCH_ON_GPU if sessions.shared else _BATCH))
+            batch = list(islice(photos, _BATCH_ON_GPU if sessions.shared else _BATCH))
         while in_flight:
             yield from in_flight.popleft().result()
     finally:
@@ -253,9 +259,9 @@ class _Sessions:
             self._idle.put(encoder)
 
 
-def _embed_batch(sessions: _Sessions, files: list[Path]) -> list[EmbeddedPhoto]:
+def _embed_batch(sessions: _Sessions, photos: list[tuple[Path, Box | None]]) -> list[EmbeddedPhoto]:
     with sessions.encoder() as encoder:
-        decoded = [_decode(file, encoder.metadata.preprocessing) for file in files]
+        decoded = [_decode(file, box, encoder.metadata.preprocessing) for file, box in photos]
         arrays = [array for _, array in decoded if array is not None]
         if not arrays:
             return [photo for photo, _ in decoded]
@@ -263,9 +269,9 @@ def _embed_batch(sessions: _Sessions, files: list[Path]) -> list[EmbeddedPhoto]:
         return [photo if array is None else _with_vector(photo, *next(embedded)) for photo, array in decoded]
 
 
-def _decode(file: Path, preprocessing: Preprocessing) -> tuple[EmbeddedPhoto, NDArray[np.float32] | None]:
+def _decode(file: Path, box: Box | None, preprocessing: Preprocessing) -> tuple[EmbeddedPhoto, NDArray[np.float32] | None]:
     try:
-        photo = decode_photo(file, shorter_side=preprocessing.resize)
+        photo = decode_photo(file, shorter_side=preprocessing.resize, box=box)
     except UnreadableImage as error:
         return EmbeddedPhoto(file, reason=str(error)), None
     return EmbeddedPhoto(file, width=photo.width, height=photo.height), to_array(photo.image, preprocessing)

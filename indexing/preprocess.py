@@ -9,7 +9,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,22 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+# Annotations give halves of pixels, which rounding may push over the edge.
+_BOX_TOLERANCE = 1
+
 ImageSource = Path | str | bytes | BinaryIO
+
+
+class Box(NamedTuple):
+    """Part of a photo: its left upper corner and its size, in pixels of the upright photo at its full size."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self))
 
 
 @dataclass(frozen=True)
@@ -88,9 +103,9 @@ class Preprocessing:
             raise ValueError(f"mean and std must have three values, std positive, not {self.mean} and {self.std}")
 
 
-def load_array(source: ImageSource, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Read a photo as the network's input, [3, crop, crop]; raises UnreadableImage."""
-    return to_array(open_rgb(source, shorter_side=preprocessing.resize), preprocessing)
+def load_array(source: ImageSource, preprocessing: Preprocessing, *, box: Box | None = None) -> NDArray[np.float32]:
+    """Read a photo, or a part of it, as the network's input, [3, crop, crop]; raises UnreadableImage."""
+    return to_array(open_rgb(source, shorter_side=preprocessing.resize, box=box), preprocessing)
 
 
 def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -114,7 +129,7 @@ def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.flo
     return array
 
 
-def open_rgb(source: ImageSource, *, shorter_side: int | None = None) -> Image.Image:
+def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box | None = None) -> Image.Image:
     """Decode a photo, upright and in RGB.
 
     EXIF orientation is applied; 16-bit, CMYK and palette images become 8-bit RGB; transparency is composited on white;
@@ -124,27 +139,39 @@ def open_rgb(source: ImageSource, *, shorter_side: int | None = None) -> Image.I
         source: a path, the file's bytes, or an open binary file.
         shorter_side: pixels of the shorter side that the caller will resize to; lets a large JPEG be decoded at a reduced
             scale that still leaves at least twice as many.
+        box: the part of the photo to return; a photo of which only a part is wanted is decoded at its full size.
 
     Raises:
-        UnreadableImage: missing, empty, not an image, damaged, or above MAX_PIXELS; the message is the reason.
+        UnreadableImage: missing, empty, not an image, damaged, above MAX_PIXELS, or without all of the box; the message is the
+            reason.
     """
-    return decode_photo(source, shorter_side=shorter_side).image
+    return decode_photo(source, shorter_side=shorter_side, box=box).image
 
 
-def decode_photo(source: ImageSource, *, shorter_side: int | None = None) -> DecodedPhoto:
+def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: Box | None = None) -> DecodedPhoto:
     """As open_rgb, for callers that want the photo's original size as well."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             width, height = image.size
             _refuse_too_large(width, height)
-            if shorter_side is not None:
+            if shorter_side is not None and box is None:
                 image.draft(None, (2 * shorter_side, 2 * shorter_side))  # does nothing unless the file is a JPEG
             image.load()
             orientation = _orientation(image)
             upright = _upright(_as_rgb(image), orientation)
     except DECODE_ERRORS as error:
         raise UnreadableImage(_reason(error)) from error
+    if box is not None:
+        upright = _part(upright, box)
     return DecodedPhoto(upright, *((height, width) if orientation in _SIDEWAYS else (width, height)))
+
+
+def _part(image: Image.Image, box: Box) -> Image.Image:
+    right, bottom = box.x + box.width, box.y + box.height
+    begins_inside = box.x < image.width and box.y < image.height
+    if not begins_inside or right > image.width + _BOX_TOLERANCE or bottom > image.height + _BOX_TOLERANCE:
+        raise UnreadableImage(f"its box {box} (x y width height) reaches beyond its {image.width} × {image.height} pixels")
+    return image.crop((box.x, box.y, min(right, image.width), min(bottom, image.height)))
 
 
 def _refuse_too_large(width: int, height: int) -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from hdml.augmentation import TrainingPhotos
 from hdml.averages import WindowMean
 from hdml.checkpoint import load_tensors
-from hdml.data import ClassSplit, TrainingPhotos, read_labelled_folder, split_classes
+from hdml.data import read_labelled_folder
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
+from hdml.splits import ClassSplit, split_classes
 from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, rate_factor, step_losses, train, update
 from indexing.errors import HdmlError
 
@@ -210,7 +212,7 @@ def run_training(shapes: Path, run: Path, config: TrainConfig, *, kill_after: in
     photos = read_labelled_folder(shapes)
     split = split_classes(photos, config.test_classes)
     decoded = TrainingPhotos(shapes, config.image_size)
-    assert decoded.read(photos.paths, keep=set(photos.paths), on_read=lambda: None) == {}
+    assert decoded.read(photos.photos, keep=set(photos.photos), on_read=lambda: None) == {}
 
     def report(progress: TrainProgress) -> None:
         if progress.step == kill_after:

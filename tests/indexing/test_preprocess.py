@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexing.errors import UnreadableImage
-from indexing.preprocess import MAX_PIXELS, Preprocessing, decode_photo, load_array, open_rgb, to_array
+from indexing.preprocess import MAX_PIXELS, Box, Preprocessing, decode_photo, load_array, open_rgb, to_array
 
 # pytest resets the warning filter that the module sets.
 pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
@@ -299,3 +299,33 @@ def test_reading_a_photo_loads_the_plugin_of_its_format_alone(tmp_path: Path, ex
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60, check=True)
     plugins = {name for name in run.stdout.split() if name.startswith("PIL.") and name.endswith("ImagePlugin")}
     assert plugins == {"PIL.JpegImagePlugin"} | ({"PIL.PngImagePlugin"} if extension == "png" else set())
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_box_is_in_pixels_of_the_upright_photo_at_its_full_size(orientation: int) -> None:
+    """A JPEG large enough to be decoded at a reduced scale when it is wanted whole."""
+    large = scene(1600, 1200)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = encoded(large, "JPEG", quality=95, exif=exif)
+    upright = large if orientation == 1 else large.transpose(Image.Transpose.ROTATE_270)
+    photo = decode_photo(stored, shorter_side=64, box=Box(300, 500, 400, 200))
+    assert mean_difference(photo.image, upright.crop((300, 500, 700, 700))) < 2
+    assert (photo.width, photo.height) == upright.size
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 61, 41), Box(59, 39, 2, 2)])
+def test_box_may_reach_one_pixel_over_the_edge_and_is_cut_there(box: Box) -> None:
+    image = open_rgb(encoded(scene(60, 40), "PNG"), box=box)
+    assert image.size == (60 - box.x, 40 - box.y)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 62, 40), Box(0, 0, 60, 42), Box(60, 0, 1, 1), Box(0, 40, 1, 1), Box(200, 200, 10, 10)])
+def test_box_beyond_the_photo_is_told_with_both_sizes(box: Box) -> None:
+    with pytest.raises(UnreadableImage, match=rf"its box {box} \(x y width height\) reaches beyond its 60 × 40 pixels"):
+        open_rgb(encoded(scene(60, 40), "PNG"), box=box)
+
+
+def test_array_of_a_box_is_that_of_the_part_cut_out_by_itself() -> None:
+    part = load_array(encoded(scene().crop((10, 5, 50, 35)), "PNG"), PLAIN)
+    np.testing.assert_array_equal(load_array(encoded(scene(), "PNG"), PLAIN, box=Box(10, 5, 40, 30)), part)
