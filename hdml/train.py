@@ -239,8 +239,10 @@ def train(
     run: Path,
     device: torch.device,
     report: Callable[[TrainProgress], None],
-) -> None:
+) -> float:
     """Train from the run's checkpoint, if it has one, to the last step; leaves the chosen model in the run.
+
+    Returns the seconds that this took, those before an interruption included.
 
     The model with the best MAP@R on the validation classes is chosen; without validation classes, the last. Batches,
     augmentation and dropout are functions of the seed and the step alone, so that a resumed run equals an uninterrupted one,
@@ -259,13 +261,13 @@ def train(
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
     autocast = _autocast(device)
-    first, best = 0, -1.0
+    first, best, before = 0, -1.0, 0.0
     if (run / CHECKPOINT).exists():
         state = trainee.restore_checkpoint(run / CHECKPOINT)
-        first, best = state["steps_done"], state["best"]
+        first, best, before = state["steps_done"], state["best"], state["seconds"]
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first)
-    saved = reported = time.monotonic()
+    began = saved = reported = time.monotonic()
     trainee.train()
     for step, images, labels in _batches(sampler, photos, train_set, range(first, config.steps), config.seed):
         torch.manual_seed(_step_seed(config.seed, step))
@@ -289,12 +291,14 @@ def train(
         row = {"step": step, **asdict(losses.figures), "validation": validation.to_json() if validation else None}
         log.add(row | (asdict(spread) if spread else {}))
         if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best})
             saved = time.monotonic()
+            seconds = before + saved - began
+            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, "seconds": seconds})
         now = time.monotonic()
         rate, reported = len(images) / (now - reported), now
         report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation, spread))
     log.close()
+    return before + time.monotonic() - began
 
 
 def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:

@@ -24,6 +24,7 @@ from hdml.export import PARITY_PHOTOS
 from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
 from hdml.measure import evaluate_encoder
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, status_of
+from hdml.settings import FINE_TUNE_LR, SCRATCH_LR
 from hdml.splits import split_classes
 from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
@@ -361,7 +362,7 @@ def test_run_resumed_elsewhere_finds_its_files_and_keeps_its_classes(
     record = finish(home / "run")
     assert record["classes"]["test"] == list(UNSEEN)
     assert record["after"]["classes"] == len(UNSEEN)
-    assert record["config"]["backbone_lr"] == settings.FINE_TUNE_LR
+    assert record["config"]["backbone_lr"] == FINE_TUNE_LR
 
 
 def test_measuring_takes_the_classes_of_the_run_although_unreadable_photos_cost_it_one(folder: Path, tmp_path: Path) -> None:
@@ -433,7 +434,7 @@ def test_steps_are_thirty_passes_over_the_training_photos_within_bounds(
     assert planned(shapes, tmp_path / "run", classes_per_batch=classes_per_batch)["steps"] == expected
 
 
-@pytest.mark.parametrize(("lr", "expected"), [(None, settings.SCRATCH_LR), (0.0, 0.0), (0.02, 0.02)])
+@pytest.mark.parametrize(("lr", "expected"), [(None, SCRATCH_LR), (0.0, 0.0), (0.02, 0.02)])
 def test_learning_rate_is_the_one_given_or_fits_the_weights(
     shapes: Path, tmp_path: Path, lr: float | None, expected: float
 ) -> None:

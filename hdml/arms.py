@@ -1,0 +1,122 @@
+"""The arms of a comparison by name: a loss, ``+hdml`` or not, and what is changed about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hdml.hardness import VARIANTS
+from hdml.metric_losses import LOSSES, loss_spec
+from indexing.errors import HdmlError
+
+FROZEN = {
+    "untrained": "features of the starting weights, as they are",
+    "untrained whitened": "the same, whitened by the principal components of the training photos",
+}
+"""Arms that do not train."""
+MODIFIERS: dict[str, tuple[dict[str, Any], str]] = {
+    **{name: ({"variants": (name,)}, what) for name, what in VARIANTS.items()},
+    "paper": ({"setting": "paper"}, "in the setting of the paper's authors"),
+    "re-estimated": ({"reestimate_bn": True}, "BatchNorm statistics taken anew from training photos"),
+    "frozen-bn": ({"freeze_bn": True}, "BatchNorm statistics of the backbone kept"),
+    "equal-compute": ({}, "as many more steps as a step with HDML costs more"),
+    "tuned": ({}, "the best of three strengths, chosen on validation classes with the first seed"),
+}
+DEFAULT_ARMS = ("untrained", "npair", "npair+hdml", "multi-similarity", "multi-similarity+hdml", "proxy-anchor")
+CONTROLS = (
+    "npair+hdml no-pull",
+    "npair+hdml no-generator",
+    "npair+hdml in-statistics",
+    "npair re-estimated",
+    "npair equal-compute",
+    "npair tuned",
+)
+_STRENGTHS = (1 / 3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One way to train.
+
+    Attributes:
+        name: as it is asked for and shown.
+        description: in words.
+        settings: what it changes, as :func:`hdml.fit.plan_run` takes it; empty for an arm that does not train.
+        trains: whether it does.
+        equal_compute: whether its steps are lengthened to the time of HDML's.
+        tuned: whether its strength is chosen on validation classes.
+    """
+
+    name: str
+    description: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    trains: bool = True
+    equal_compute: bool = False
+    tuned: bool = False
+
+    @property
+    def is_hdml(self) -> bool:
+        return self.settings.get("method") == "hdml"
+
+    @property
+    def loss(self) -> str:
+        return str(self.settings.get("loss", ""))
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a folder's name."""
+        return self.name.replace(" ", "_")
+
+
+def arm_spec(name: str) -> ArmSpec:
+    """The arm of a name such as ``npair+hdml no-pull``.
+
+    Raises:
+        HdmlError: the name has an unknown loss or change, or a combination that cannot be.
+    """
+    name = " ".join(name.split())
+    if name in FROZEN:
+        return ArmSpec(name, FROZEN[name], trains=False)
+    first, *changes = name.split(" ") if name else [""]
+    loss, plus, suffix = first.partition("+")
+    if loss not in LOSSES or (plus and suffix != "hdml"):
+        raise HdmlError(
+            f"An arm is untrained, or a loss ({', '.join(LOSSES)}), with +hdml or without, and changes after it "
+            f"({', '.join(MODIFIERS)}); got {name!r}."
+        )
+    spec = loss_spec(loss)
+    if plus and not spec.takes_hdml:
+        raise HdmlError(f"There is no arm {first}: {spec.refusal}.")
+    settings: dict[str, Any] = {"loss": loss, "method": "hdml" if plus else "plain", "variants": ()}
+    told = [f"{loss} made hardness-aware" if plus else f"the {loss} loss alone"]
+    for change in changes:
+        if change not in MODIFIERS:
+            raise HdmlError(f"An arm's changes are {', '.join(MODIFIERS)}; got {change!r} in {name!r}.")
+        if change in VARIANTS and not plus:
+            raise HdmlError(f"{change} is a change of HDML, but {name!r} has none; say {loss}+hdml {change}.")
+        given, what = MODIFIERS[change]
+        settings |= {**given, "variants": (*settings["variants"], *given.get("variants", ()))}
+        told.append(what)
+    return ArmSpec(name, "; ".join(told), settings, equal_compute="equal-compute" in changes, tuned="tuned" in changes)
+
+
+def arm_specs(names: Sequence[str]) -> list[ArmSpec]:
+    """The arms of some names; raises HdmlError when one is unknown or named twice."""
+    specs = [arm_spec(name) for name in names]
+    twice = sorted({spec.name for spec in specs if sum(other.name == spec.name for other in specs) > 1})
+    if twice:
+        raise HdmlError(f"Every arm is compared once, but {twice[0]} is named twice.")
+    return specs
+
+
+def trials(spec: ArmSpec) -> list[dict[str, Any]]:
+    """The settings that a tuned arm chooses among, a third, one and three times the default of what makes its loss hard.
+
+    With HDML that is α; without, the price of length for losses that see lengths, else the loss's first option.
+    """
+    if spec.is_hdml:
+        return [{"alpha": 0.25 * factor} for factor in _STRENGTHS]
+    loss = loss_spec(spec.loss)
+    if not loss.normalizes:
+        return [{"regulariser": 0.1 * factor} for factor in _STRENGTHS]
+    option, value = next((name, value) for name, value in loss.options.items() if value)
+    return [{"loss_options": {option: value * factor}} for factor in _STRENGTHS]
