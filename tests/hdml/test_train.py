@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors
+from hdml.class_split import ClassSplit, split_classes
 from hdml.data import read_labelled_folder
 from hdml.losses import metric_loss
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
-from hdml.splits import ClassSplit, split_classes
 from hdml.synthesis import WindowMean
 from hdml.train import TrainConfig, Trainee, TrainProgress, step_losses, train, update
 from indexing.errors import HdmlError
