@@ -72,12 +72,17 @@ class Display:
             self.say(f"step {progress.step}: validation R@1 {recall:.3f}, MAP@R {progress.validation.map_at_r:.3f}")
 
     def before_and_after(self, record: Mapping[str, Any]) -> None:
-        """One table: the untrained backbone's own features, and the trained embeddings."""
-        table = Table(title=f"Retrieval on {record['measured_on']} ({record['after']['classes']} classes)", title_justify="left")
+        """The untrained backbone's own features and the trained embeddings: one table, and one of seen classes if asked for."""
+        self._compare(record["measured_on"], record)
+        if "seen" in record:
+            self._compare("seen classes", record["seen"])
+
+    def _compare(self, measured_on: str, evaluations: Mapping[str, Any]) -> None:
+        table = Table(title=f"Retrieval on {measured_on} ({evaluations['after']['classes']} classes)", title_justify="left")
         for heading in ("", *_MEASURES):
             table.add_column(heading, justify="left" if not heading else "right")
         for name, key in (("before: untrained", "before"), ("after: trained", "after")):
-            table.add_row(name, *_row(record[key]))
+            table.add_row(name, *_row(evaluations[key]))
         self.console.print(table)
 
     def evaluation(self, evaluation: Mapping[str, Any]) -> None:

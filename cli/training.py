@@ -22,10 +22,20 @@ BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose s
 WEIGHTS_HELP = "imagenet (torchvision's download), none, or the path of a .safetensors or .pth state dict."
 
 
+DATA_HELP = (
+    "Folder of photos, one sub-folder per class; a manifest (.csv, .jsonl or .parquet with the columns path and label); or, with "
+    "--root, one of cub200, cars196, sop, inshop"
+)
+
+RootOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the archive of cub200, cars196, sop or inshop unpacked; without it such a name is a path."),
+]
+
+
 def train(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of photos, one sub-folder per class; the built-in butterflies when left out.")
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the built-in butterflies when left out.")] = None,
+    root: RootOption = None,
     method: Annotated[
         Literal["hdml", "plain"] | None,
         typer.Option(help="hdml, or plain for the metric loss alone.", show_default="hdml where the loss takes it"),
@@ -49,9 +59,24 @@ def train(
     image_size: Annotated[
         int | None, typer.Option(min=32, help="Side of the network's input in pixels.", show_default="the photos' own, 64–224")
     ] = None,
+    split: Annotated[
+        Literal["class", "group", "seen"],
+        typer.Option(help="Held out for the test: whole classes, whole groups of a manifest, or photos of the training classes."),
+    ] = "class",
     test_classes: Annotated[
-        str, typer.Option(help="Classes never seen in training, by name: none, last:41, half, 0.5 or a file with one a line.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="Classes never seen in training, by name: none, last:41, half, 0.5, a file with one a line, or published.",
+            show_default="published where the data state a split, else none",
+        ),
+    ] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training classes' photos (with --split group, of the groups) held out and measured too.",
+            show_default="none by class, else 0.2",
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the training photos, 200–3000"),
@@ -98,12 +123,13 @@ def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
-    """Fine-tune an embedding on a folder of labelled photos, and export it as an ONNX encoder.
+    """Fine-tune an embedding on labelled photos, and export it as an ONNX encoder.
 
     Example: hdml train photos/ --test-classes half
     """
     from cli.display import Display, print_json
     from hdml.fit import plan_run
+    from hdml.sources import find_source
 
     display = Display(json_output=json_output)
     if list_losses:
@@ -113,16 +139,22 @@ def train(
     if resume:
         folder = _unfinished_run(workspace, run)
     else:
-        if data is None:
-            data = built_in_photos(workspace, display)
+        if data is None and root is None:
+            source, data_set = built_in_photos(workspace, display), None
             display.say(BUILT_IN_SET)
-            test_classes = "half" if test_classes == "none" else test_classes
+            test_classes = "half" if test_classes is None and split == "class" else test_classes
             weights = "none" if weights == "auto" else weights
-        folder = new_run(workspace, run or f"{data.resolve().name}-{datetime.now():%Y%m%d-%H%M%S}")
+        else:
+            source, data_set = find_source(data, root)
+        name = data_set or (source.resolve().name if source.is_dir() else source.stem)
+        folder = new_run(workspace, run or f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
         plan_run(
-            data,
+            source,
             folder,
             watcher=display,
+            data_set=data_set,
+            split=split,
+            hold_out=hold_out,
             method=method,
             loss=loss,
             setting=setting,
@@ -146,7 +178,7 @@ def train(
         )
     record = carry_out(folder, torch_device, display)
     if json_output:
-        evaluations = {key: record[key] for key in ("before", "after")}
+        evaluations: dict[str, Any] = {key: record[key] for key in ("before", "after", "seen") if key in record}
         print_json({"run": folder.name, "encoder": str(folder / "encoder.onnx"), **evaluations})
 
 
@@ -184,33 +216,34 @@ def export(
 
 
 def evaluate(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder of photos, one sub-folder per class; the run's own when left out.")
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the run's own when left out.")] = None,
+    root: RootOption = None,
     encoder: Annotated[str | None, typer.Option(help="A run or an .onnx file; the newest run when left out.")] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Which classes to measure on: all, last:41, half, 0.5 or a file with one a line.",
-            show_default="those that the run's own figures are of; all of another folder",
+            help="What to measure on: all, last:41, half, 0.5, a file with one class a line, or seen: held out in training.",
+            show_default="what the run's own figures are of; of other data their test part, if they state one, else all",
         ),
     ] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
-    """Measure retrieval with an exported encoder: Recall@K, MAP@R and NMI, each photo querying all the others.
+    """Measure retrieval with an exported encoder: Recall@K, MAP@R and NMI, each photo querying all the others or a gallery.
 
     Example: hdml eval photos/ --classes half
     """
     from cli.display import Display, print_json
     from hdml.measure import evaluate_encoder
+    from hdml.sources import find_source
     from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
     file = Workspace(workspace).find_encoder(encoder) if encoder else Workspace(workspace).newest_encoder()
+    source, data_set = (None, None) if data is None and root is None else find_source(data, root)
     with display.bars():
-        measured = evaluate_encoder(file, data, classes, device=device, on_progress=display.embedded)
+        measured = evaluate_encoder(file, source, classes, data_set=data_set, device=device, on_progress=display.embedded)
     display.say(
         f"{file}: {measured.photos} photos of {measured.evaluation.classes} classes ({measured.measured_on}) in {measured.root}"
     )

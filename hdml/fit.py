@@ -18,15 +18,16 @@ from PIL import Image
 import hdml
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
-from hdml.data import LabelledPhotos, evaluation_preprocessing, read_labelled_folder
+from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
-from hdml.measure import evaluate_network, measured_photos
+from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded, recorded_split
 from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
-from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record
+from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record, write_split
 from hdml.settings import decide
-from hdml.splits import ClassSplit, absolute_rule, split_classes, validation_photos
+from hdml.sources import read_photos
+from hdml.splits import Split, SplitRule, groups_on_both_sides, make_rule, split_photos, validation_photos
 from hdml.train import TrainConfig, TrainProgress, make_sampler, train
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
@@ -59,7 +60,10 @@ def plan_run(
     method: str | None = None,
     loss: str = "npair",
     setting: str = "default",
-    test_classes: str = "none",
+    data_set: str | None = None,
+    split: str = "class",
+    test_classes: str | None = None,
+    hold_out: float | None = None,
     backbone: str = "resnet18",
     weights: str = "auto",
     image_size: int | None = None,
@@ -72,9 +76,11 @@ def plan_run(
     """Decide everything that is left open and write the run's record.
 
     Args:
-        data: folder with one sub-folder per class.
+        data: folder with one sub-folder per class, a manifest, or where ``data_set`` lies.
         run: the run's folder, to be made.
-        method, loss, test_classes, backbone: as :class:`hdml.train.TrainConfig` has them.
+        data_set: one of :data:`hdml.public_sets.PUBLISHED`.
+        split, test_classes, hold_out: as :func:`hdml.splits.make_rule` takes them.
+        method, loss, backbone: as :class:`hdml.train.TrainConfig` has them.
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos of the training classes, between 200 and 3,000 steps.
@@ -85,23 +91,22 @@ def plan_run(
         settings: other fields of :class:`hdml.train.TrainConfig`; None takes the setting's own.
 
     Raises:
-        HdmlError: the folder or a setting cannot be used; nothing is written.
+        HdmlError: the photos or a setting cannot be used; nothing is written.
     """
-    photos = read_labelled_folder(data)
+    photos = read_photos(data, data_set)
     size = image_size or _usual_size(photos.files)
     if weights == "auto":
         weights = _best_weights(backbone, size, watcher)
     load_backbone(backbone, weights, image_size=size)
     # A run is resumed and measured from other folders than the one it was planned in.
     weights = weights if weights in ("none", "imagenet") else str(Path(weights).resolve())
-    test_classes = absolute_rule(test_classes)
-    split = split_classes(photos, test_classes)
-    learned = photos.of_classes(split.train)
+    rule = make_rule(photos, split=split, test_classes=test_classes, hold_out=hold_out)
+    learned = split_photos(photos, rule).train_set
     config = TrainConfig(
         backbone=backbone,
         weights=weights,
         image_size=size,
-        test_classes=test_classes,
+        test_classes=rule.test_classes,
         steps=steps or 0,
         **decide(
             loss=loss,
@@ -121,7 +126,13 @@ def plan_run(
         "version": hdml.__version__,
         "status": "training",
         "started": _now(),
-        "data": {"name": data.resolve().name, "root": str(data.resolve()), "digest": _digest(photos)},
+        "data": {
+            "name": data_set or data.resolve().name,
+            "root": str(data.resolve()),
+            "data_set": data_set,
+            "digest": _digest(photos),
+        },
+        "split": {"by": rule.by, "hold_out": rule.hold_out},
         "method": config.method,
         "loss": config.loss,
         "config": asdict(config),
@@ -137,31 +148,37 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    photos, decoded = _read_photos(record, config, watcher)
-    split = ClassSplit(**record["classes"]) if "classes" in record else split_classes(photos, config.test_classes)
-    measured_on, measured = measured_photos(photos, split)
-    _say_split(photos, split, measured_on, watcher)
+    split, decoded = _read_photos(run, record, config, watcher)
+    measured_on, measured = measured_photos(split)
+    seen = split.seen_set if measured_on == TEST else None
+    _say_split(split, measured_on, watcher)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
     if "before" not in record:
-        before = evaluate_network(EncoderNetwork(backbone, None), measured, config.image_size, device)
-        record |= {"before": before.to_json(), "measured_on": measured_on, "classes": asdict(split)}
+        untrained = EncoderNetwork(backbone, None)
+        before = evaluate_network_on(untrained, measured, config.image_size, device)
+        record |= {"before": before.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
+        if seen is not None:
+            record["seen"] = {"before": evaluate_network_on(untrained, seen, config.image_size, device).to_json()}
+        write_split(run, split.to_json())
         write_record(run, record)
     torch.manual_seed(config.seed)
     train(
         config,
         backbone,
         decoded,
-        train_set=photos.of_classes(split.train),
-        validation_set=validation_photos(photos, split),
+        train_set=split.train_set,
+        validation_set=validation_photos(split.validation_set, split.train_set) if split.validation_set else None,
         run=run,
         device=device,
         report=watcher.step,
     )
     model, generator, state = load_trained(run, config)
     encoder = EncoderNetwork(model.backbone, model.head)
-    after = evaluate_network(encoder, measured, config.image_size, device)
+    after = evaluate_network_on(encoder, measured, config.image_size, device)
     record |= {"after": after.to_json(), "chosen_step": state["steps_done"], "lambda": state["pulling_share"]}
+    if seen is not None:
+        record["seen"]["after"] = evaluate_network_on(encoder, seen, config.image_size, device).to_json()
     record |= _export(run, encoder, generator, record, measured.files)
     record |= {"status": "finished", "finished": _now()}
     write_record(run, record)
@@ -198,7 +215,7 @@ def export_again(run: Path) -> dict[str, Any]:
     if record["method"] == "untrained":
         raise HdmlError(f"{run.name} is an untrained backbone, exported already; its encoder is {run / ENCODER}.")
     config = TrainConfig(**record["config"])
-    photos = _readable_sample(read_labelled_folder(Path(record["data"]["root"])), config.image_size)
+    photos = _readable_sample(read_recorded(record), config.image_size)
     model, generator, _ = load_trained(run, config)
     record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, photos)
     write_record(run, record)
@@ -258,15 +275,14 @@ def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     return [photos.root / photo.path for photo in sample if photo not in failures]
 
 
-def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[LabelledPhotos, TrainingPhotos]:
-    """All readable photos, those of the training classes decoded and kept; the others are told with their reasons."""
-    photos = read_labelled_folder(Path(record["data"]["root"]))
+def _read_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[Split, TrainingPhotos]:
+    """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons."""
+    photos = read_recorded(record)
     if _digest(photos) != record["data"]["digest"]:
         raise HdmlError(
             f"A run goes on with the photos it began with, but those in {photos.root} have changed since "
             f"{record['started']}; start a new run."
         )
-    learned = split_classes(photos, config.test_classes).train
     decoded = TrainingPhotos(photos.root, config.image_size)
     done = 0
 
@@ -275,25 +291,45 @@ def _read_photos(record: dict[str, Any], config: TrainConfig, watcher: Watcher) 
         done += 1
         watcher.read(done, len(photos.paths))
 
-    failures = decoded.read(photos.photos, keep=set(photos.of_classes(learned).photos), on_read=on_read)
+    learned = set(_split(run, record, config, photos).train_set.photos)
+    failures = decoded.read(photos.photos, keep=learned, on_read=on_read)
     for left_out, reason in (*photos.left_out, *failures.items()):
         watcher.say(f"Left out: {left_out}: {reason}")
-    return photos.without(failures), decoded
+    return _split(run, record, config, photos.without(failures)), decoded
 
 
-def _say_split(photos: LabelledPhotos, split: ClassSplit, measured_on: str, watcher: Watcher) -> None:
+def _split(run: Path, record: dict[str, Any], config: TrainConfig, photos: LabelledPhotos) -> Split:
+    """As recorded, or by the rule when nothing is recorded yet."""
+    if "classes" in record:
+        return recorded_split(run, photos)
+    by = record.get("split", {"by": "class", "hold_out": 0.0})
+    return split_photos(photos, SplitRule(by["by"], config.test_classes, by["hold_out"]))
+
+
+def _say_split(split: Split, measured_on: str, watcher: Watcher) -> None:
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    counted = [
-        f"{name} {len(classes)} classes, {len(photos.of_classes(classes).paths)} photos" for name, classes in parts.items()
-    ]
-    watcher.say(f"Classes split: {'; '.join(counted)}. Figures will be of: {measured_on}.")
-    sizes = np.bincount(photos.labels, minlength=len(photos.classes))
-    lonely = [name for name, size in zip(photos.classes, sizes, strict=True) if size == 1]
+    parts |= {name: part for name, part in (("gallery", split.gallery), ("seen", split.seen)) if part}
+    labels = split.photos.labels
+    counted = [f"{name} {len(np.unique(labels[list(part)]))} classes, {len(part)} photos" for name, part in parts.items()]
+    watcher.say(f"Photos split: {'; '.join(counted)}. Figures will be of: {measured_on}.")
+    if shared := groups_on_both_sides(split):
+        watcher.say(f"Groups with photos both learned from and measured on: {_listed(shared)}; --split group keeps them apart.")
+    sizes = np.bincount(labels, minlength=len(split.photos.classes))
+    lonely = [name for name, size in zip(split.photos.classes, sizes, strict=True) if size == 1]
     if lonely:
-        listed = ", ".join(lonely[:5]) + (", …" if len(lonely) > 5 else "")
-        watcher.say(f"Classes with a single photo form no pair and teach nothing; there are {len(lonely)}: {listed}.")
+        watcher.say(f"Classes with a single photo form no pair and teach nothing; there are {_listed(lonely)}.")
+    if 2 * len(lonely) > len(sizes):
+        watcher.say(
+            f"Most classes, {len(lonely)} of {len(sizes)}, have a single photo: look whether the labels name what is to be "
+            "found, and not each photo."
+        )
     if not split.validation:
         watcher.say("Too few classes to hold any out for validation: the last step's model is taken.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """How many there are, and the first of them."""
+    return f"{len(names)}: {', '.join(names[:5])}" + (", …" if len(names) > 5 else "")
 
 
 def _best_weights(backbone: str, image_size: int, watcher: Watcher) -> str:
@@ -322,9 +358,14 @@ def _shorter_side(file: Path) -> int | None:
 
 
 def _digest(photos: LabelledPhotos) -> str:
-    """Of the photos' names and sizes: enough to see that a folder is not the one that a run began with."""
-    listing = "\n".join(f"{path.as_posix()} {(photos.root / path).stat().st_size}" for path in photos.paths)
-    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    """Of the photos' names and sizes and what is known of each: enough to see that they are not those that a run began with."""
+    lines = []
+    for index, path in enumerate(photos.paths):
+        line = f"{path.as_posix()} {(photos.root / path).stat().st_size}"
+        known = [photos.classes[photos.labels[index]] if photos.classes[photos.labels[index]] != path.parts[0] else None]
+        known += [str(column[index]) for column in (photos.boxes, photos.groups, photos.parts) if column]
+        lines.append(" ".join([line, *(value for value in known if value is not None)]))
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _now() -> str:

@@ -1,21 +1,27 @@
-"""Measuring retrieval: of a network while it trains, and of an exported encoder on any labelled folder."""
+"""Measuring retrieval: of a network while it trains, and of an exported encoder on any labelled photos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hdml.data import LabelledPhotos, Photo, evaluation_preprocessing, read_labelled_folder
+from hdml.class_split import ClassSplit, split_classes
+from hdml.data import LabelledPhotos, Photo, evaluation_preprocessing
 from hdml.embed import embed_photos
-from hdml.evaluate import Evaluation, evaluate_embeddings
+from hdml.evaluate import Evaluation, evaluate_embeddings, evaluate_retrieval
 from hdml.model import EncoderNetwork
-from hdml.run import RECORD, read_record
-from hdml.splits import ClassSplit, split_classes
+from hdml.run import RECORD, read_record, read_split
+from hdml.sources import read_photos
+from hdml.splits import EvaluationSet, Split, published_test
 from indexing.errors import HdmlError
 from indexing.indexer import embed_files
+
+TEST = "test"
+SEEN = "seen classes"
 
 
 @dataclass(frozen=True)
@@ -28,73 +34,129 @@ class Measured:
     measured_on: str
 
 
-def measured_photos(photos: LabelledPhotos, split: ClassSplit) -> tuple[str, LabelledPhotos]:
+def measured_photos(split: Split) -> tuple[str, EvaluationSet]:
     """What a run's figures are of, named so that nobody takes them for more than they are."""
-    if split.test:
-        return "test", photos.of_classes(split.test)
-    if split.validation:
-        return "validation, selected on", photos.of_classes(split.validation)
-    return "training photos, learned from", photos.of_classes(split.train)
+    if split.test_set is not None:
+        return TEST, split.test_set
+    if split.seen_set is not None:
+        return SEEN, split.seen_set
+    if split.validation_set is not None:
+        return "validation, selected on", EvaluationSet(split.validation_set)
+    return "training photos, learned from", EvaluationSet(split.train_set)
 
 
 def evaluate_network(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> Evaluation:
     """Measures of an encoder network on labelled photos, each querying all the others."""
-    preprocessing = evaluation_preprocessing(image_size)
-    embedded = embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None)
-    return evaluate_embeddings(embedded.embeddings, photos.labels, device=str(device))
+    return evaluate_embeddings(_embed(network, photos, image_size, device), photos.labels, device=str(device))
+
+
+def evaluate_network_on(network: EncoderNetwork, photos: EvaluationSet, image_size: int, device: torch.device) -> Evaluation:
+    """Measures of an encoder network on photos that search one another, or a gallery."""
+    if photos.gallery is None:
+        return evaluate_network(network, photos.queries, image_size, device)
+    queries, gallery = (_embed(network, part, image_size, device) for part in (photos.queries, photos.gallery))
+    return evaluate_retrieval(queries, photos.queries.labels, gallery, photos.gallery.labels, device=str(device))
+
+
+def read_recorded(record: Mapping[str, Any]) -> LabelledPhotos:
+    """The photos that a run is of, as they are now."""
+    return read_photos(Path(record["data"]["root"]), record["data"].get("data_set"))
+
+
+def recorded_split(run: Path, photos: LabelledPhotos) -> Split:
+    """The split that a run has recorded, in its photos as they are now."""
+    parts = read_split(run)
+    return Split.from_json(photos, parts) if parts else Split.of_classes(photos, ClassSplit(**read_record(run)["classes"]))
 
 
 def evaluate_encoder(
-    encoder: Path, data: Path | None, classes: str | None, *, device: str, on_progress: Callable[[int, int], None]
+    encoder: Path,
+    data: Path | None,
+    classes: str | None,
+    *,
+    data_set: str | None = None,
+    device: str,
+    on_progress: Callable[[int, int], None],
 ) -> Measured:
     """Measures of an exported encoder.
 
     Args:
         encoder: an encoder.onnx; its run is the folder that it lies in.
-        data: a labelled folder; None takes the run's own.
-        classes: ``all``, or a rule of :func:`hdml.splits.split_classes`; None takes those that the run's figures are of, and all
-            classes of another folder.
+        data: a labelled folder, a manifest or where ``data_set`` lies; None takes the run's own.
+        classes: ``all``; ``seen``, of the run's own photos; or a rule of :func:`hdml.class_split.split_classes`. None takes what
+            the run's figures are of, and of other photos those that the data themselves give to be tested on, or else all.
+        data_set: the public data set that ``data`` holds.
         device: auto, cpu or cuda.
         on_progress: told how many photos of how many are embedded.
 
     Raises:
-        HdmlError: there is no folder to measure on, or no class in it has two photos.
+        HdmlError: there are no photos to measure on, or none that asks can find one of its class.
     """
-    root, own = data or _trained_on(encoder), data is None
-    photos = read_labelled_folder(root)
-    measured_on = "all classes"
-    if classes not in (None, "all"):
-        measured_on, photos = f"classes {classes}", photos.of_classes(split_classes(photos, str(classes)).test)
-    elif own and classes is None:
-        # As recorded: a rule such as half would split anew once unreadable photos have cost the folder a class.
-        measured_on, photos = measured_photos(photos, ClassSplit(**read_record(encoder.parent)["classes"]))
-    embeddings, failed = _embed(encoder, photos, device=device, on_progress=on_progress)
-    photos = photos.without(failed)
-    if np.bincount(photos.labels).max(initial=0) < 2:
-        raise HdmlError(f"Measuring retrieval needs a class with at least 2 photos, but {root} has none.")
+    record = read_record(encoder.parent) if (encoder.parent / RECORD).exists() else {}
+    if data is None and "data" not in record:
+        raise HdmlError(f"{encoder} was not trained on a folder of photos; say which to measure it on: hdml eval FOLDER")
+    photos = read_photos(data, data_set) if data is not None else read_recorded(record)
+    measured_on, asked = _asked(encoder.parent if data is None else None, photos, classes)
+    if record.get("refit") and (data is None or str(data.resolve()) == record["data"]["root"]):
+        measured_on += ", learned from since, in the refit"
+    vectors, failed = _embed_with(encoder, asked, device=device, on_progress=on_progress)
+    asked = asked.without(failed)
+    if not _has_answers(asked):
+        raise HdmlError(
+            f"Measuring retrieval needs a class with at least 2 photos, one of which asks, but {data or photos.root} has none."
+        )
     ranked_on = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    evaluation = evaluate_embeddings(embeddings, photos.labels, device=ranked_on)
-    return Measured(evaluation, root, len(photos.paths), measured_on)
+    count = len(asked.queries.paths)
+    if asked.gallery is None:
+        evaluation = evaluate_embeddings(vectors, asked.queries.labels, device=ranked_on)
+    else:
+        evaluation = evaluate_retrieval(
+            vectors[:count], asked.queries.labels, vectors[count:], asked.gallery.labels, device=ranked_on
+        )
+    return Measured(evaluation, data or photos.root, asked.size, measured_on)
 
 
-def _embed(
-    encoder: Path, photos: LabelledPhotos, *, device: str, on_progress: Callable[[int, int], None]
+def _asked(run: Path | None, photos: LabelledPhotos, classes: str | None) -> tuple[str, EvaluationSet]:
+    """What to measure on, and its name; ``run`` is that of the encoder if the photos are its own."""
+    if classes == "seen":
+        seen = recorded_split(run, photos).seen_set if run else None
+        if seen is None:
+            raise HdmlError("--classes seen needs a run that held photos out (hdml train --hold-out), and its own photos.")
+        return SEEN, seen
+    if classes == "all":
+        return "all classes", EvaluationSet(photos)
+    if classes is not None:
+        return f"classes {classes}", EvaluationSet(photos.of_classes(split_classes(photos, classes).test))
+    if run:
+        # As recorded: a rule such as half would split anew once unreadable photos have cost the folder a class.
+        return measured_photos(recorded_split(run, photos))
+    tested = published_test(photos)
+    return ("all classes", EvaluationSet(photos)) if tested is None else ("test, as the data state it", tested)
+
+
+def _has_answers(photos: EvaluationSet) -> bool:
+    if photos.gallery is None:
+        return bool(np.bincount(photos.queries.labels).max(initial=0) > 1)
+    return bool(np.isin(photos.queries.labels, photos.gallery.labels).any())
+
+
+def _embed(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> NDArray[np.float32]:
+    preprocessing = evaluation_preprocessing(image_size)
+    return embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
+
+
+def _embed_with(
+    encoder: Path, asked: EvaluationSet, *, device: str, on_progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], set[Photo]]:
-    """Embeddings [n, D] of the photos that can be read, in order, and those that cannot."""
+    """Embeddings [n, D] of the photos that can be read, queries first, and those that cannot."""
+    photos = [*asked.queries.photos, *(asked.gallery.photos if asked.gallery else ())]
     vectors: list[NDArray[np.float32]] = []
     failed: set[Photo] = set()
-    embedded = embed_files(encoder, photos.files, boxes=photos.boxes or None, device=device)
-    for done, (photo, found) in enumerate(zip(photos.photos, embedded, strict=True), start=1):
+    embedded = embed_files(encoder, asked.files, boxes=[photo.box for photo in photos], device=device)
+    for done, (photo, found) in enumerate(zip(photos, embedded, strict=True), start=1):
         if found.vector is None:
             failed.add(photo)
         else:
             vectors.append(found.vector)
-        on_progress(done, len(photos.paths))
+        on_progress(done, len(photos))
     return np.stack(vectors) if vectors else np.empty((0, 1), np.float32), failed
-
-
-def _trained_on(encoder: Path) -> Path:
-    record = read_record(encoder.parent) if (encoder.parent / RECORD).exists() else {}
-    if "data" not in record:
-        raise HdmlError(f"{encoder} was not trained on a folder of photos; say which to measure it on: hdml eval FOLDER")
-    return Path(record["data"]["root"])

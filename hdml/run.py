@@ -1,7 +1,7 @@
 """A run folder: its record (run.json), its log (log.jsonl, one line a step) and the files that training leaves in it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 ENCODER = "encoder.onnx"
 SYNTHESIZER = "synthesizer.onnx"
+SPLIT = "split.json"
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
@@ -41,6 +42,30 @@ def read_record(run: Path) -> dict[str, Any]:
     except ValueError as error:
         raise HdmlError(f"{file} should be JSON but cannot be read ({error}); start a new run.") from error
     return record
+
+
+def write_split(run: Path, parts: Mapping[str, list[Any]]) -> None:
+    """Write split.json: the photos of each part, one a line."""
+    listed = [
+        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(photo, ensure_ascii=False) for photo in photos) + "\n]"
+        for name, photos in parts.items()
+    ]
+    _write_whole(run / SPLIT, "{\n" + ",\n".join(listed) + "\n}\n")
+
+
+def read_split(run: Path) -> dict[str, list[Any]] | None:
+    """The photos of each part of a run; None where a run has not got so far, or is of before they were listed.
+
+    Raises:
+        HdmlError: the file is damaged.
+    """
+    if not (run / SPLIT).exists():
+        return None
+    try:
+        parts: dict[str, list[Any]] = json.loads((run / SPLIT).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HdmlError(f"{run / SPLIT} should be JSON but cannot be read ({error}); start a new run.") from error
+    return parts
 
 
 def status_of(run: Path) -> str | None:

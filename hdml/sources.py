@@ -8,7 +8,7 @@ from hdml.public_sets import PUBLISHED, read_public_set
 from indexing.errors import HdmlError
 
 
-def find_source(data: str, root: Path | None) -> tuple[Path, str | None]:
+def find_source(data: str | None, root: Path | None) -> tuple[Path, str | None]:
     """Where the photos are, and the public data set that they are, if any.
 
     A name such as cub200 means the public data set when ``root`` says where it lies, and is a path like any other when not.
@@ -18,8 +18,11 @@ def find_source(data: str, root: Path | None) -> tuple[Path, str | None]:
     """
     if root is not None:
         if data not in PUBLISHED:
-            raise HdmlError(f"--root says where {', '.join(PUBLISHED)} lies, but got {data}; a folder or a manifest needs none.")
+            names, got = ", ".join(PUBLISHED), data or "none of them"
+            raise HdmlError(f"--root says where {names} lies, but got {got}; a folder or a manifest needs none.")
         return root, data
+    if data is None:
+        raise HdmlError("Photos are a folder, a manifest or, with --root, a public data set, but got nothing; name one of them.")
     if data in PUBLISHED and not Path(data).exists():
         raise HdmlError(f"{data} needs --root, the folder that its archive unpacked (docs/data.md says where to get it).")
     return Path(data), None

@@ -14,6 +14,7 @@ from cli.main import app
 from hdml.run import read_record, status_of, write_record
 from tests.cli.conftest import Command
 from tests.conftest import DISCS_PER_HUE, UNSEEN_HUES, Trained
+from tests.hdml.public_copies import write_inshop
 
 RECALL_AT = ("1", "2", "4", "8", "10")
 SMALL = ("--weights", "none", "--image-size", 32, "--steps", 4, "--classes-per-batch", 4, "--dimension", 16, "--method", "plain")
@@ -193,3 +194,75 @@ def test_resuming_an_unknown_run_names_the_unfinished_ones(hdml: Command, tmp_pa
     sentence = hdml("train", "--resume", "--run", "done").sentence
     assert sentence == f"--resume needs the run done in {runs}, but the unfinished ones there are: late, early."
     assert status_of(runs / "done") == "finished"
+
+
+def write_manifest(shapes: Path, file: Path) -> Path:
+    """The shapes as a manifest: of the last three classes the first photo asks and the others are the gallery."""
+    rows = ["path,label,split"]
+    for number, place in enumerate(sorted(shapes.iterdir())):
+        for photo in sorted(place.iterdir()):
+            rows.append(f"{photo},{place.name},{'train' if number < 9 else 'query' if photo.stem == '0' else 'gallery'}")
+    file.write_text("\n".join(rows))
+    return file
+
+
+def test_manifest_is_trained_on_and_measured_by_the_split_that_it_states(hdml: Command, shapes: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(shapes, tmp_path / "list.v2.csv")
+    done = hdml("train", manifest, *SMALL, "--hold-out", 0.34, "--json")
+    assert done.code == 0, done.stderr
+    assert done.json.keys() == {"run", "encoder", "before", "after", "seen"}
+    assert done.json["run"].startswith("list.v2-")
+    check_evaluation(done.json["after"], queries=3, classes=3)
+    for key in ("before", "after"):
+        check_evaluation(done.json["seen"][key], queries=14, classes=7)
+    assert "Retrieval on test (3 classes)" in done.stderr
+    assert "Retrieval on seen classes (7 classes)" in done.stderr
+    own = hdml("eval", "--json")
+    given = hdml("eval", manifest, "--json")
+    assert own.json == given.json
+    check_evaluation(own.json, queries=3, classes=3)
+    assert "18 photos of 3 classes (test, as the data state it)" in given.stderr
+    seen = hdml("eval", "--classes", "seen", "--json")
+    check_evaluation(seen.json, queries=14, classes=7)
+    check_evaluation(hdml("eval", "--classes", "all", "--json").json, queries=72, classes=12)
+    assert "--classes seen needs a run that held photos out" in hdml("eval", manifest, "--classes", "seen").sentence
+
+
+def test_public_set_that_is_not_whole_is_a_sentence_and_makes_no_run(hdml: Command, tmp_path: Path) -> None:
+    write_inshop(tmp_path)
+    sentence = hdml("train", "inshop", "--root", tmp_path, *SMALL).sentence
+    assert "14,218 query photos of 3,985 classes, but has 2 of 2" in sentence
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_public_set_is_trained_on_by_its_name_with_its_queries_and_gallery(
+    hdml: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdml.public_sets.PUBLISHED", {"inshop": {"train": (6, 3), "query": (2, 2), "gallery": (4, 2)}})
+    write_inshop(tmp_path)
+    done = hdml("train", "inshop", "--root", tmp_path, *SMALL, "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["run"].startswith("inshop-")
+    check_evaluation(done.json["after"], queries=2, classes=2)
+    record = read_record(tmp_path / "workspace" / "runs" / done.json["run"])
+    assert (record["data"]["name"], record["data"]["data_set"]) == ("inshop", "inshop")
+    assert (record["data"]["root"], record["config"]["test_classes"]) == (str(tmp_path), "published")
+    assert hdml("eval", "inshop", "--root", tmp_path, "--json").json == hdml("eval", "--json").json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["inshop"], "inshop needs --root"),
+        (["photos", "--root", "x"], "--root says where cub200, cars196, sop, inshop lies, but got photos"),
+        (["--root", "x"], "but got none of them"),
+        (["gone.parquet"], "there is no file gone.parquet"),
+    ],
+)
+def test_data_that_are_not_there_are_a_sentence(hdml: Command, tmp_path: Path, arguments: list[str], said: str) -> None:
+    for command in ("train", "eval"):
+        if command == "eval":
+            (tmp_path / "workspace" / "runs" / "none").mkdir(parents=True)
+            (tmp_path / "workspace" / "runs" / "none" / "encoder.onnx").write_bytes(b"")
+            write_record(tmp_path / "workspace" / "runs" / "none", {"status": "finished", "finished": "2026-01-01"})
+        assert said in hdml(command, *arguments).sentence

@@ -19,13 +19,15 @@ from PIL import Image
 import hdml
 from hdml import fit
 from hdml.checkpoint import load_tensors
-from hdml.data import read_labelled_folder
+from hdml.class_split import split_classes
+from hdml.data import evaluation_preprocessing, read_labelled_folder
+from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS
 from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
 from hdml.measure import evaluate_encoder
-from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, status_of
+from hdml.model import EncoderNetwork
+from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, read_split, status_of
 from hdml.settings import FINE_TUNE_LR, SCRATCH_LR
-from hdml.splits import split_classes
 from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
 from indexing.encoder import read_metadata
@@ -113,7 +115,7 @@ def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
 def test_run_leaves_its_files_and_no_others(finished: Finished) -> None:
     names = sorted(path.name for path in finished.run.iterdir())
-    assert names == ["encoder.onnx", "log.jsonl", "model.safetensors", "run.json", "synthesizer.onnx"]
+    assert names == ["encoder.onnx", "log.jsonl", "model.safetensors", "run.json", "split.json", "synthesizer.onnx"]
 
 
 def test_record_says_everything_that_was_decided_and_found(finished: Finished, shapes: Path) -> None:
@@ -167,7 +169,7 @@ def test_watcher_is_told_of_every_photo_step_and_part(finished: Finished) -> Non
     assert notes.reads == [(done, photos) for done in range(1, photos + 1)]
     assert [progress.step for progress in notes.steps] == list(range(1, 7))
     assert notes.sentences == [
-        "Classes split: train 7 classes, 42 photos; validation 2 classes, 12 photos; test 3 classes, 18 photos. "
+        "Photos split: train 7 classes, 42 photos; validation 2 classes, 12 photos; test 3 classes, 18 photos. "
         "Figures will be of: test."
     ]
 
@@ -225,7 +227,7 @@ def test_run_interrupted_at_every_stage_ends_as_the_uninterrupted_one(
 ) -> None:
     run = tmp_path / "interrupted"
     plan_run(shapes, run, watcher=Notes(), **TINY)
-    interrupted(run, monkeypatch, "evaluate_network")
+    interrupted(run, monkeypatch, "evaluate_network_on")
     assert "before" not in read_record(run)
     for step in (1, 3, 6):  # before the first checkpoint, between two, and right after the last step
         with pytest.raises(KeyboardInterrupt):
@@ -455,3 +457,153 @@ def test_imagenet_weights_are_taken_where_they_can_be_had_and_else_it_is_said(
     assert read_record(tmp_path / "run")["config"]["weights"] == ("none" if offline else "imagenet")
     told = ["Training starts from random weights, which needs more photos and steps. Fetch that file."]
     assert notes.sentences == (told if offline else [])
+
+
+def published(folder: Path, manifest: Path, **columns: Any) -> Path:
+    """A manifest of the shapes: of the last three classes the first two photos ask and the others are the gallery."""
+    rows = []
+    for number, place in enumerate(sorted(folder.iterdir())):
+        for photo in sorted(place.iterdir()):
+            part = "train" if number < 9 else "query" if photo.stem in "01" else "gallery"
+            rows.append({"path": str(photo), "label": place.name, "split": part, **columns})
+    manifest.write_text("\n".join(json.dumps(row) for row in rows))
+    return manifest
+
+
+@pytest.mark.usefixtures("without_export")
+def test_published_queries_search_their_gallery_before_and_after(shapes: Path, tmp_path: Path) -> None:
+    manifest, run, notes = published(shapes, tmp_path / "shapes.jsonl"), tmp_path / "run", Notes()
+    plan_run(manifest, run, watcher=notes, **{**TINY, "steps": 2, "test_classes": None})
+    record = finish(run, notes)
+    assert (record["measured_on"], record["config"]["test_classes"]) == ("test", "published")
+    assert any("test 3 classes, 6 photos; gallery 3 classes, 12 photos. Figures will be of: test." in s for s in notes.sentences)
+    split = read_split(run)
+    assert split is not None
+    assert {name: len(part) for name, part in split.items()} == {
+        "train": 42, "validation": 12, "test": 6, "gallery": 12, "seen": 0,
+    }  # fmt: skip
+    model, _, _ = load_trained(run, TrainConfig(**record["config"]))
+    queries, gallery = ([Path(path) for path in split[part]] for part in ("test", "gallery"))
+    expected = by_hand(EncoderNetwork(model.backbone, model.head), queries, gallery)
+    assert record["after"]["queries"] == 6
+    assert record["after"]["recall_at_k"]["1"] == pytest.approx(expected)
+
+
+def by_hand(network: EncoderNetwork, queries: list[Path], gallery: list[Path]) -> float:
+    """Share of the queries whose nearest photo of the gallery is of their class, one query at a time."""
+    photos = [*queries, *gallery]
+    vectors = embed_photos(network, photos, evaluation_preprocessing(32), CPU).embeddings
+    asked, searched = vectors[: len(queries)], vectors[len(queries) :]
+    nearest = [gallery[int((searched @ vector).argmax())] for vector in asked]
+    return sum(query.parent == found.parent for query, found in zip(queries, nearest, strict=True)) / len(queries)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_seen_classes_are_reported_beside_the_unseen_ones(shapes: Path, tmp_path: Path) -> None:
+    run, notes = tmp_path / "run", Notes()
+    plan_run(shapes, run, watcher=notes, **{**TINY, "steps": 2}, hold_out=0.34)
+    record = finish(run, notes)
+    assert record["measured_on"] == "test"
+    assert record["after"]["classes"] == 3
+    for key in ("before", "after"):
+        assert (record["seen"][key]["queries"], record["seen"][key]["classes"]) == (7 * 2, 7)
+    assert any("train 7 classes, 28 photos; " in s and "seen 7 classes, 14 photos. " in s for s in notes.sentences)
+    split = read_split(run)
+    assert split is not None
+    model, _, _ = load_trained(run, TrainConfig(**record["config"]))
+    queries, gallery = ([shapes / path for path in split[part]] for part in ("seen", "train"))
+    expected = by_hand(EncoderNetwork(model.backbone, model.head), queries, gallery)
+    assert record["seen"]["after"]["recall_at_k"]["1"] == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_split_of_seen_classes_has_them_for_its_figures(shapes: Path, tmp_path: Path) -> None:
+    plan_run(shapes, tmp_path / "run", watcher=Notes(), **{**TINY, "steps": 2, "test_classes": None}, split="seen")
+    record = finish(tmp_path / "run")
+    assert (record["measured_on"], record["split"]) == ("seen classes", {"by": "seen", "hold_out": 0.2})
+    assert record["after"]["classes"] == len(record["classes"]["train"]) == 10
+    assert "seen" not in record
+
+
+@pytest.mark.usefixtures("without_export")
+def test_split_by_group_trains_and_tests_on_different_groups_of_the_same_classes(shapes: Path, tmp_path: Path) -> None:
+    rows = [(photo, photo.parent.name, f"visit-{photo.stem}") for photo in sorted(shapes.glob("*/*.jpg"))]
+    manifest = tmp_path / "shapes.csv"
+    manifest.write_text("path,label,group\n" + "".join(f"{photo},{label},{group}\n" for photo, label, group in rows))
+    run = tmp_path / "run"
+    plan_run(manifest, run, watcher=Notes(), **{**TINY, "steps": 2, "test_classes": None}, split="group", hold_out=0.34)
+    record, split = finish(run), read_split(run)
+    assert split is not None
+    sides = [{Path(path).stem for path in split[part]} for part in ("train", "test")]
+    assert [len(side) for side in sides] == [4, 2]
+    assert not sides[0] & sides[1]
+    assert record["classes"]["train"] == record["classes"]["test"] != []
+    assert (record["measured_on"], record["after"]["queries"]) == ("test", 24)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_groups_on_both_sides_and_classes_of_single_photos_are_told(shapes: Path, tmp_path: Path) -> None:
+    manifest, notes = published(shapes, tmp_path / "shapes.jsonl", group="one visit"), Notes()
+    single = [
+        {
+            "path": str(place / "0.jpg"),
+            "label": f"{place.name}-{n}",
+            "split": "train",
+            "group": "one visit",
+            "box": [0, 0, 9, 9 + n],
+        }
+        for place in shapes.iterdir()
+        for n in range(2)
+    ]
+    with manifest.open("a") as file:
+        file.writelines("\n" + json.dumps(row) for row in single)
+    plan_run(manifest, tmp_path / "run", watcher=notes, **{**TINY, "steps": 1, "test_classes": None})
+    finish(tmp_path / "run", notes)
+    told = " ".join(notes.sentences)
+    assert "Groups with photos both learned from and measured on: 1: one visit; --split group keeps them apart." in told
+    assert "Most classes, 24 of 36, have a single photo: look whether the labels name what is to be found" in told
+
+
+@pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize("column", ["label", "box", "split", "group"])
+def test_run_does_not_go_on_when_the_manifest_says_something_else(shapes: Path, tmp_path: Path, column: str) -> None:
+    manifest, run = published(shapes, tmp_path / "shapes.jsonl", group="one", box=[0, 0, 40, 40]), tmp_path / "run"
+    plan_run(manifest, run, watcher=Notes(), **{**TINY, "test_classes": None})
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    other = {"label": rows[-1]["label"], "box": [0, 0, 40, 41], "split": "gallery", "group": "two"}
+    assert rows[0][column] != other[column]
+    rows[0][column] = other[column]
+    manifest.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(HdmlError, match="have changed since"):
+        finish(run)
+
+
+def test_two_boxes_of_a_photo_are_learned_from_and_measured_as_two(shapes: Path, tmp_path: Path) -> None:
+    """Each half of a photo made of two is what the two photos are by themselves, in training, in torch and in the encoder."""
+    pairs, single = tmp_path / "pairs.jsonl", tmp_path / "single.jsonl"
+    rows: dict[Path, list[dict[str, Any]]] = {pairs: [], single: []}
+    places = sorted(shapes.iterdir())
+    for first, second in zip(places[::2], places[1::2], strict=True):
+        for number in range(SHAPES_PER_CLASS):
+            sheet = Image.new("RGB", (80, 40))
+            for left, place in ((0, first), (40, second)):
+                half = Image.open(place / f"{number}.jpg").convert("RGB").crop((0, 0, 40, 40))
+                half.save(tmp_path / f"{first.name}-{number}-{left:02}.png")
+                sheet.paste(half, (left, 0))
+                rows[single].append({"path": f"{first.name}-{number}-{left:02}.png", "label": place.name})
+                rows[pairs].append({"path": f"{first.name}-{number}.png", "label": place.name, "box": [left, 0, 40, 40]})
+            (tmp_path / "sheets").mkdir(exist_ok=True)
+            sheet.save(tmp_path / "sheets" / f"{first.name}-{number}.png")
+    for manifest, its in rows.items():
+        manifest.write_text("\n".join(json.dumps(row) for row in its))
+    pairs.write_text(pairs.read_text().replace('"path": "', '"path": "sheets/'))
+    records = []
+    for manifest in (pairs, single):
+        run = tmp_path / f"run-{manifest.stem}"
+        plan_run(manifest, run, watcher=Notes(), **{**TINY, "steps": 2})
+        records.append(finish(run))
+    assert records[0]["before"] == records[1]["before"]
+    assert records[0]["after"] == records[1]["after"]
+    measured = evaluate_encoder(tmp_path / "run-pairs" / ENCODER, None, None, device="cpu", on_progress=lambda *_: None)
+    assert (measured.photos, measured.measured_on) == (18, "test")
+    assert measured.evaluation.map_at_r == pytest.approx(records[0]["after"]["map_at_r"], abs=0.03)

@@ -28,6 +28,8 @@ def test_name_of_a_public_set_by_itself_asks_for_its_root(tmp_path: Path, monkey
 def test_root_of_what_is_no_public_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HdmlError, match="--root says where cub200, cars196, sop, inshop lies, but got photos"):
         find_source("photos", tmp_path)
+    with pytest.raises(HdmlError, match=r"--root says where .* lies, but got none of them"):
+        find_source(None, tmp_path)
     assert list(PUBLISHED) == ["cub200", "cars196", "sop", "inshop"]
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from hdml.augmentation import TrainingPhotos
 from hdml.averages import WindowMean
 from hdml.checkpoint import load_tensors
+from hdml.class_split import ClassSplit, split_classes
 from hdml.data import read_labelled_folder
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
-from hdml.splits import ClassSplit, split_classes
 from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, rate_factor, step_losses, train, update
 from indexing.errors import HdmlError
 
