@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from hdml.comparison import Comparison
     from hdml.train import TrainProgress
 
 _MEASURES = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
@@ -91,6 +92,29 @@ class Display:
         for heading in _MEASURES:
             table.add_column(heading, justify="right")
         table.add_row(*_row(evaluation))
+        self.console.print(table)
+
+    def cell_step(self, cell: str, done: int, total: int) -> None:
+        self.advance(cell, done, total)
+
+    def comparison(self, comparison: "Comparison") -> None:
+        """The verdict, and a table of the arms with their differences from the reference."""
+        from hdml.comparison import points
+
+        self.say(f"\n{comparison.verdict}\n")
+        against = {(pair.arm, pair.measure): pair for pair in comparison.paired if pair.against == comparison.reference}
+        table = Table(title=f"{len(comparison.arms[0].map_at_r)} seeds", title_justify="left")
+        for heading in ("arm", "R@1", "MAP@R", f"MAP@R against {comparison.reference}", "verdict", "seconds"):
+            table.add_column(heading, justify="left" if heading in ("arm", "verdict") else "right")
+        for arm in comparison.arms:
+            pair = against.get((arm.name, "map_at_r"))
+            told = (
+                [f"{points(pair.difference)} ({points(pair.low)} to {points(pair.high)})", str(pair.verdict)]
+                if pair
+                else ["", ""]
+            )
+            means = [f"{100 * sum(values) / len(values):.1f}" for values in (arm.recall_at_1, arm.map_at_r)]
+            table.add_row(arm.name, *means, *told, f"{sum(arm.seconds) / len(arm.seconds):.0f}")
         self.console.print(table)
 
     def losses(self) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, doctor, galleries, serving, training
+from cli import comparing, demo, doctor, galleries, serving, training
 from indexing.errors import HdmlError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
@@ -86,6 +86,7 @@ def start(
 app.command("train")(training.train)
 app.command("export")(training.export)
 app.command("eval")(training.evaluate)
+app.command("compare")(comparing.compare)
 app.command("index")(galleries.index)
 app.command("search")(galleries.search)
 app.command("serve")(serving.serve)

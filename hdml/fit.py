@@ -19,11 +19,13 @@ import hdml
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
 from hdml.data import LabelledPhotos, evaluation_preprocessing
+from hdml.device import peak_memory
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
 from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded, recorded_split
 from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
+from hdml.outcomes import write_outcomes
 from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record, write_split
 from hdml.settings import decide
 from hdml.sources import read_photos
@@ -148,7 +150,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    split, decoded = _read_photos(run, record, config, watcher)
+    split, decoded = read_run_photos(run, record, config, watcher)
     measured_on, measured = measured_photos(split)
     seen = split.seen_set if measured_on == TEST else None
     _say_split(split, measured_on, watcher)
@@ -163,7 +165,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         write_split(run, split.to_json())
         write_record(run, record)
     torch.manual_seed(config.seed)
-    train(
+    seconds = train(
         config,
         backbone,
         decoded,
@@ -177,6 +179,8 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     encoder = EncoderNetwork(model.backbone, model.head)
     after = evaluate_network_on(encoder, measured, config.image_size, device)
     record |= {"after": after.to_json(), "chosen_step": state["steps_done"], "lambda": state["pulling_share"]}
+    record |= {"seconds": seconds, "peak_memory": peak_memory(device)}
+    write_outcomes(run, after.outcomes, measured)
     if seen is not None:
         record["seen"]["after"] = evaluate_network_on(encoder, seen, config.image_size, device).to_json()
     record |= _export(run, encoder, generator, record, measured.files)
@@ -275,7 +279,7 @@ def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     return [photos.root / photo.path for photo in sample if photo not in failures]
 
 
-def _read_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[Split, TrainingPhotos]:
+def read_run_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[Split, TrainingPhotos]:
     """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons."""
     photos = read_recorded(record)
     if _digest(photos) != record["data"]["digest"]:

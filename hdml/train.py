@@ -260,7 +260,7 @@ def train(
     loss = make_loss(config, classes_per_batch=sampler.classes_per_batch, classes=len(train_set.classes))
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
-    autocast = _autocast(device)
+    autocast = choose_autocast(device)
     first, best, before = 0, -1.0, 0.0
     if (run / CHECKPOINT).exists():
         state = trainee.restore_checkpoint(run / CHECKPOINT)
@@ -364,7 +364,7 @@ def rate_factor(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
-def _autocast(device: torch.device) -> torch.autocast:
+def choose_autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the device computes in it; elsewhere a context that changes nothing."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,109 @@
+"""``hdml compare``."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from cli.training import BACKBONE_HELP, WEIGHTS_HELP, built_in_photos, choose_torch_device
+from indexing.errors import HdmlError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def compare(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of photos, one sub-folder per class, or a manifest; the built-in butterflies when left out."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            help='An arm: untrained, or a loss with +hdml or without, e.g. "npair+hdml no-pull"; may be given several times.',
+            show_default="untrained, npair, npair+hdml, multi-similarity, multi-similarity+hdml, proxy-anchor",
+        ),
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="The same as a list with commas.")] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Add arms that say why: without the pull, without the generator, equal compute, …")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; a verdict takes 3.")] = 3,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of each run.", show_default="30 passes over the training photos, 200–3000"),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time that it may take, e.g. 30m or 2h; arms, steps and seeds are left out to fit.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help=BACKBONE_HELP)] = "resnet18",
+    weights: Annotated[str, typer.Option(help=f"{WEIGHTS_HELP} auto: imagenet where it can be had, else none.")] = "auto",
+    image_size: Annotated[
+        int | None, typer.Option(min=32, help="Side of the network's input in pixels.", show_default="the photos' own, 64–224")
+    ] = None,
+    test_classes: Annotated[
+        str | None,
+        typer.Option(help="Classes never seen in training: last:41, half, 0.5 or a file.", show_default="half, or as published"),
+    ] = None,
+    classes_per_batch: Annotated[int | None, typer.Option(min=2, help="Classes in a batch.", show_default="32")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the comparison's folder.", show_default="that of the photos")] = None,
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Find out whether hardness-aware training pays on your photos, and what to use: arms, seeds, intervals, a report.
+
+    Say the same again after an interruption: finished runs are not done twice.
+
+    Example: hdml compare photos/ --budget 30m
+    """
+    from cli.display import Display, print_json
+    from hdml.arms import CONTROLS, DEFAULT_ARMS
+    from hdml.compare import Request
+    from hdml.compare import compare as carry_out
+    from hdml.report import write_report
+
+    display = Display(json_output=json_output)
+    torch_device = choose_torch_device(device)
+    if data is None:
+        data = built_in_photos(workspace, display)
+        weights = "none" if weights == "auto" else weights
+    names = [*(arm or []), *(part.strip() for part in (arms or "").split(",") if part.strip())] or list(DEFAULT_ARMS)
+    names += [control for control in CONTROLS if controls and control not in names]
+    request = Request(
+        data=data,
+        arms=tuple(names),
+        seeds=seeds,
+        steps=steps,
+        budget=_seconds(budget) if budget else None,
+        settings={
+            "backbone": backbone,
+            "weights": weights,
+            "image_size": image_size,
+            "test_classes": test_classes,
+            "classes_per_batch": classes_per_batch,
+        },
+    )
+    folder = workspace / "comparisons" / (name or data.resolve().stem)
+    display.say(f"Comparison {folder} on {torch_device}")
+    try:
+        with display.bars():
+            comparison = carry_out(request, folder, device=str(torch_device), watcher=display)
+    except KeyboardInterrupt:
+        display.say("Stopped; say the same command again to go on.")
+        raise
+    report = write_report(comparison, folder)
+    display.comparison(comparison)
+    display.say(f"Wrote {report}")
+    if json_output:
+        print_json(comparison.to_json(report))
+
+
+def _seconds(budget: str) -> float:
+    """A budget such as 90s, 30m or 1.5h; bare numbers are minutes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", budget.strip())
+    if found is None or float(found[1]) == 0:
+        raise HdmlError(f"--budget must be a time such as 90s, 30m or 2h, got {budget}.")
+    return float(found[1]) * _UNITS[found[2] or "m"]

@@ -1,0 +1,82 @@
+"""Arms of a comparison that do not train: the starting weights' own features, as they are or whitened."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hdml.data import LabelledPhotos, evaluation_preprocessing
+from hdml.device import peak_memory
+from hdml.embed import embed_photos
+from hdml.evaluate import evaluate_embeddings, evaluate_retrieval
+from hdml.fit import Watcher, read_run_photos
+from hdml.measure import measured_photos
+from hdml.model import EncoderNetwork
+from hdml.outcomes import write_outcomes
+from hdml.run import read_record, write_record, write_split
+from hdml.train import TrainConfig
+from hdml.weights import load_backbone
+
+_LEAST_VARIANCE = 1e-6  # of the first component's: below it is noise, which whitening would blow up
+
+
+def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Watcher) -> None:
+    """Measure a planned run as it begins, and record that as its end: ``after``, outcomes, seconds.
+
+    Args:
+        whiten: rotate and scale features so that those of the training photos have unit variance along their principal
+            components, the first D of them; nothing is learned from labels.
+    """
+    record = read_record(run)
+    config = TrainConfig(**record["config"])
+    split, _ = read_run_photos(run, record, config, watcher)
+    began = time.monotonic()
+    torch.manual_seed(config.seed)
+    network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
+    preprocessing = evaluation_preprocessing(config.image_size)
+
+    def embed(photos: LabelledPhotos) -> NDArray[np.float32]:
+        return embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
+
+    whitening = Whitening(embed(split.train_set), config.dimension) if whiten else None
+    measured_on, photos = measured_photos(split)
+    parts = [photos.queries] if photos.gallery is None else [photos.queries, photos.gallery]
+    embedded = [embed(part) for part in parts]
+    if whitening is not None:
+        embedded = [whitening(rows) for rows in embedded]
+    if photos.gallery is None:
+        evaluation = evaluate_embeddings(embedded[0], photos.queries.labels, device=str(device))
+    else:
+        evaluation = evaluate_retrieval(
+            embedded[0], photos.queries.labels, embedded[1], photos.gallery.labels, device=str(device)
+        )
+    write_outcomes(run, evaluation.outcomes, photos)
+    write_split(run, split.to_json())
+    record |= {"after": evaluation.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
+    if not whiten:  # what other runs call before
+        record["before"] = record["after"]
+    record |= {"seconds": time.monotonic() - began, "peak_memory": peak_memory(device)}
+    write_record(run, record | {"status": "finished", "method": "untrained"})
+
+
+class Whitening:
+    """Principal components of unit features [n, F], each scaled to unit variance; at most ``dimension`` of them.
+
+    H. Jégou and O. Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening", ECCV 2012.
+    """
+
+    def __init__(self, features: NDArray[np.float32], dimension: int) -> None:
+        self._mean = features.mean(0)
+        _, sizes, axes = np.linalg.svd(features - self._mean, full_matrices=False)
+        variances = np.square(sizes) / max(1, len(features) - 1)
+        kept = min(dimension, int((variances > _LEAST_VARIANCE * variances[0]).sum()))
+        self._rotation = (axes[:kept] / np.sqrt(variances[:kept])[:, None]).T
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vectors [n, kept] of features [n, F]."""
+        whitened = (features - self._mean) @ self._rotation
+        lengths = np.linalg.norm(whitened, axis=1, keepdims=True)
+        return np.asarray(whitened / np.maximum(lengths, np.finfo(np.float32).eps), np.float32)
