@@ -21,9 +21,10 @@ from hdml.checkpoint import load_tensors, restore_modules
 from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
+from hdml.leaks import Looks, find_leaks, tell_leaks
 from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded, recorded_split
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
-from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record, write_split
+from hdml.run import CHECKPOINT, ENCODER, LEAKS, MODEL, SPLIT, SYNTHESIZER, read_record, write_lists, write_record
 from hdml.sampling import PairSampler
 from hdml.sources import read_photos
 from hdml.splits import Split, SplitRule, groups_on_both_sides, make_rule, split_photos, validation_photos
@@ -139,10 +140,12 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    split, decoded = _read_photos(run, record, config, watcher)
+    split, decoded, looks = _read_photos(run, record, config, watcher)
     measured_on, measured = measured_photos(split)
     seen = split.seen_set if measured_on == TEST else None
     _say_split(split, measured_on, watcher)
+    if looks is not None:
+        record |= _check_leaks(run, record, split, looks, watcher)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
     if "before" not in record:
@@ -151,7 +154,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         record |= {"before": before.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
         if seen is not None:
             record["seen"] = {"before": evaluate_network_on(untrained, seen, config.image_size, device).to_json()}
-        write_split(run, split.to_json())
+        write_lists(run / SPLIT, split.to_json())
         write_record(run, record)
     torch.manual_seed(config.seed)
     train(
@@ -262,8 +265,13 @@ def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     return [photos.root / photo.path for photo in sample if photo not in failures]
 
 
-def _read_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[Split, TrainingPhotos]:
-    """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons."""
+def _read_photos(
+    run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher
+) -> tuple[Split, TrainingPhotos, Looks | None]:
+    """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons.
+
+    While they are decoded they are looked at for copies, unless that is done.
+    """
     photos = read_recorded(record)
     if _digest(photos) != record["data"]["digest"]:
         raise HdmlError(
@@ -278,11 +286,23 @@ def _read_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher
         done += 1
         watcher.read(done, len(photos.paths))
 
+    looks = None if "leaks" in record else Looks(photos.root)
     learned = set(_split(run, record, config, photos).train_set.photos)
-    failures = decoded.read(photos.photos, keep=learned, on_read=on_read)
+    failures = decoded.read(photos.photos, keep=learned, on_read=on_read, look=looks.look if looks else None)
     for left_out, reason in (*photos.left_out, *failures.items()):
         watcher.say(f"Left out: {left_out}: {reason}")
-    return _split(run, record, config, photos.without(failures)), decoded
+    return _split(run, record, config, photos.without(failures)), decoded, looks
+
+
+def _check_leaks(run: Path, record: dict[str, Any], split: Split, looks: Looks, watcher: Watcher) -> dict[str, Any]:
+    """Tell copies and list them; returns what the record keeps of it, with a hash of the photos' bytes."""
+    leaks = find_leaks(split, looks)
+    listed = leaks.to_json()
+    write_lists(run / LEAKS, listed)
+    for sentence in tell_leaks(leaks, run / LEAKS):
+        watcher.say(sentence)
+    data = {**record["data"], "sha256": looks.sha256(split.photos)}
+    return {"data": data, "leaks": {name: len(pairs) for name, pairs in listed.items()}}
 
 
 def _split(run: Path, record: dict[str, Any], config: TrainConfig, photos: LabelledPhotos) -> Split:
