@@ -15,6 +15,7 @@ ENCODER = "encoder.onnx"
 SYNTHESIZER = "synthesizer.onnx"
 SPLIT = "split.json"
 LEAKS = "leaks.json"
+REFIT = "refit"
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
