@@ -77,6 +77,9 @@ def train(
             show_default="none by class, else 0.2",
         ),
     ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="After choosing and measuring, train anew on all classes, and export that model.")
+    ] = False,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Steps of optimisation.", show_default="30 passes over the training photos, 200–3000"),
@@ -155,6 +158,7 @@ def train(
             data_set=data_set,
             split=split,
             hold_out=hold_out,
+            refit=refit,
             method=method,
             loss=loss,
             setting=setting,
@@ -264,7 +268,12 @@ def carry_out(folder: Path, device: "torch.device", display: "Display") -> dict[
         display.say(f"Stopped; go on with: hdml train --resume --run {folder.name} --workspace {folder.parent.parent}")
         raise
     display.before_and_after(record)
-    display.say(f"Wrote {folder / 'encoder.onnx'} (step {record['chosen_step']} of {record['config']['steps']})")
+    step = f"step {record['chosen_step']} of {record['config']['steps']}"
+    if "refit" in record:
+        refit = record["refit"]
+        display.say(f"These figures are of the model of {step}, before the refit; the encoder has since learned from all photos.")
+        step = f"trained anew on {refit['photos']} photos of {refit['classes']} classes, {refit['steps']} steps"
+    display.say(f"Wrote {folder / 'encoder.onnx'} ({step})")
     display.parity(record["parity"])
     display.say("Next: hdml index FOLDER")
     return record

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from hdml.arms import ArmSpec
-from hdml.fit import read_run_photos
 from hdml.measure import evaluate_network_on, measured_photos
 from hdml.model import EncoderNetwork
 from hdml.run import read_record
+from hdml.run_photos import read_run_photos
 from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, step_losses, update
 from hdml.weights import load_backbone
 from indexing.errors import HdmlError
@@ -122,7 +122,7 @@ def measure_costs(probes: Sequence[Path], device: str) -> Costs:
     record = read_record(probes[0])
     config = TrainConfig(**record["config"])
     read = time.monotonic()
-    split, _ = read_run_photos(probes[0], record, config, _Silent())
+    split, *_ = read_run_photos(probes[0], record, config, _Silent())
     reading = time.monotonic() - read
     network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
     measuring = time.monotonic()

@@ -19,7 +19,7 @@ from hdml.comparison import MEASURES, Arm, Comparison, Paired, conclude, find_di
 from hdml.evaluate import QueryOutcomes
 from hdml.fit import plan_run
 from hdml.outcomes import Outcomes, read_outcomes
-from hdml.run import read_log, read_record, read_split, status_of, write_record, write_split
+from hdml.run import SPLIT, read_log, read_record, read_split, status_of, write_lists, write_record
 from hdml.sources import read_photos
 from hdml.statistics import MARGIN, class_bootstrap, judge_arms
 from indexing.errors import HdmlError
@@ -193,8 +193,8 @@ def _measure_before_once(run: Path, *, folder_of: Path, seed: int) -> None:
         begins_alike = all(found["config"][key] == config[key] for key in same)
         begins_alike &= config["weights"] != "none" or found["config"]["seed"] == seed
         if "before" in found and "seen" not in found and begins_alike:
-            write_split(run, read_split(other.parent) or {})
-            write_record(run, record | {key: found[key] for key in ("before", "measured_on", "classes")})
+            write_lists(run / SPLIT, read_split(other.parent) or {})
+            write_record(run, record | {key: found[key] for key in ("before", "measured_on", "classes", "data", "leaks")})
             return
 
 

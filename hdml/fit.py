@@ -4,12 +4,11 @@ A run is planned once (:func:`plan_run`) and then carried from wherever it stand
 run and a resumed one take the same path.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +21,17 @@ from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.device import peak_memory
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
-from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded, recorded_split
+from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded
 from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.outcomes import write_outcomes
-from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_record, write_record, write_split
+from hdml.run import CHECKPOINT, ENCODER, MODEL, REFIT, SPLIT, SYNTHESIZER, read_record, write_lists, write_record
+from hdml.run_photos import check_leaks, digest_of, read_run_photos, say_split
 from hdml.settings import decide
 from hdml.sources import read_photos
-from hdml.splits import Split, SplitRule, groups_on_both_sides, make_rule, split_photos, validation_photos
-from hdml.train import TrainConfig, TrainProgress, make_sampler, train
+from hdml.splits import make_rule, split_photos, validation_photos
+from hdml.train import TrainConfig, make_sampler, train
+from hdml.watcher import Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
 from indexing.preprocess import DECODE_ERRORS
@@ -39,19 +40,6 @@ _EPOCHS = 30
 _STEPS = (200, 3000)
 _IMAGE_SIZE = (64, 224)
 _SIZES_SAMPLED = 100
-
-
-class Watcher(Protocol):
-    """Whoever is told how a run goes."""
-
-    def say(self, sentence: str) -> None:
-        """Something the user should know."""
-
-    def read(self, done: int, total: int) -> None:
-        """Photos read so far."""
-
-    def step(self, progress: TrainProgress) -> None:
-        """One step of training is done."""
 
 
 def plan_run(
@@ -66,6 +54,7 @@ def plan_run(
     split: str = "class",
     test_classes: str | None = None,
     hold_out: float | None = None,
+    refit: bool = False,
     backbone: str = "resnet18",
     weights: str = "auto",
     image_size: int | None = None,
@@ -82,6 +71,7 @@ def plan_run(
         run: the run's folder, to be made.
         data_set: one of :data:`hdml.public_sets.PUBLISHED`.
         split, test_classes, hold_out: as :func:`hdml.splits.make_rule` takes them.
+        refit: once a model is chosen and measured, train anew on all classes and export that one.
         method, loss, backbone: as :class:`hdml.train.TrainConfig` has them.
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
@@ -132,9 +122,10 @@ def plan_run(
             "name": data_set or data.resolve().name,
             "root": str(data.resolve()),
             "data_set": data_set,
-            "digest": _digest(photos),
+            "digest": digest_of(photos),
         },
         "split": {"by": rule.by, "hold_out": rule.hold_out},
+        **({"refit": {}} if refit else {}),
         "method": config.method,
         "loss": config.loss,
         "config": asdict(config),
@@ -150,10 +141,12 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    split, decoded = read_run_photos(run, record, config, watcher)
+    split, decoded, looks = read_run_photos(run, record, config, watcher)
     measured_on, measured = measured_photos(split)
     seen = split.seen_set if measured_on == TEST else None
-    _say_split(split, measured_on, watcher)
+    say_split(split, measured_on, watcher)
+    if looks is not None:
+        record |= check_leaks(run, record, split, looks, watcher)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
     if "before" not in record:
@@ -162,32 +155,80 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         record |= {"before": before.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
         if seen is not None:
             record["seen"] = {"before": evaluate_network_on(untrained, seen, config.image_size, device).to_json()}
-        write_split(run, split.to_json())
+        write_lists(run / SPLIT, split.to_json())
         write_record(run, record)
+    if "after" not in record:
+        torch.manual_seed(config.seed)
+        seconds = train(
+            config,
+            backbone,
+            decoded,
+            train_set=split.train_set,
+            validation_set=validation_photos(split.validation_set, split.train_set) if split.validation_set else None,
+            run=run,
+            device=device,
+            report=watcher.step,
+        )
+        model, generator, state = load_trained(run, config)
+        encoder = EncoderNetwork(model.backbone, model.head)
+        after = evaluate_network_on(encoder, measured, config.image_size, device)
+        if seen is not None:
+            record["seen"]["after"] = evaluate_network_on(encoder, seen, config.image_size, device).to_json()
+        record |= {"after": after.to_json(), "chosen_step": state["steps_done"], "lambda": state["pulling_share"]}
+        record |= {"seconds": seconds, "peak_memory": peak_memory(device)}
+        write_outcomes(run, after.outcomes, measured)
+        write_record(run, record)
+    if "refit" in record:
+        record |= _refit(run, record, config, split.photos, decoded, device, watcher)
+    model, generator, _ = load_trained(exported_from(run, record), config)
+    record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, measured.files)
+    record |= {"status": "finished", "finished": _now()}
+    write_record(run, record)
+    for folder in (run, run / REFIT):
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return record
+
+
+def exported_from(run: Path, record: dict[str, Any]) -> Path:
+    """The folder of the model that a run exports: its own, or that of the refit."""
+    return run / REFIT if "refit" in record else run
+
+
+def _refit(
+    run: Path,
+    record: dict[str, Any],
+    config: TrainConfig,
+    photos: LabelledPhotos,
+    decoded: TrainingPhotos,
+    device: torch.device,
+    watcher: Watcher,
+) -> dict[str, Any]:
+    """Train anew on all photos, for as many steps as were best, into a folder of its own; returns what the record keeps of it.
+
+    Nothing is left to choose by, so the last step's model is taken. The learning rate falls to zero at that step.
+    """
+    steps = record["chosen_step"]
+    watcher.say(f"Training anew on all {len(photos.classes)} classes, {len(photos.paths)} photos, for the {steps} steps chosen.")
+    folder = run / REFIT
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(config.seed)
-    seconds = train(
-        config,
+    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
+    torch.manual_seed(config.seed)
+    train(
+        replace(config, steps=steps),
         backbone,
         decoded,
-        train_set=split.train_set,
-        validation_set=validation_photos(split.validation_set, split.train_set) if split.validation_set else None,
-        run=run,
+        train_set=photos,
+        validation_set=None,
+        run=folder,
         device=device,
         report=watcher.step,
     )
-    model, generator, state = load_trained(run, config)
-    encoder = EncoderNetwork(model.backbone, model.head)
-    after = evaluate_network_on(encoder, measured, config.image_size, device)
-    record |= {"after": after.to_json(), "chosen_step": state["steps_done"], "lambda": state["pulling_share"]}
-    record |= {"seconds": seconds, "peak_memory": peak_memory(device)}
-    write_outcomes(run, after.outcomes, measured)
-    if seen is not None:
-        record["seen"]["after"] = evaluate_network_on(encoder, seen, config.image_size, device).to_json()
-    record |= _export(run, encoder, generator, record, measured.files)
-    record |= {"status": "finished", "finished": _now()}
-    write_record(run, record)
-    (run / CHECKPOINT).unlink()
-    return record
+    _, _, state = load_trained(folder, config)
+    return {
+        "refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)},
+        "lambda": state["pulling_share"],
+    }
 
 
 def export_untrained(run: Path, *, backbone: str, weights: str, image_size: int, photos: Sequence[Path]) -> dict[str, Any]:
@@ -220,7 +261,7 @@ def export_again(run: Path) -> dict[str, Any]:
         raise HdmlError(f"{run.name} is an untrained backbone, exported already; its encoder is {run / ENCODER}.")
     config = TrainConfig(**record["config"])
     photos = _readable_sample(read_recorded(record), config.image_size)
-    model, generator, _ = load_trained(run, config)
+    model, generator, _ = load_trained(exported_from(run, record), config)
     record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, photos)
     write_record(run, record)
     return record
@@ -261,12 +302,13 @@ def _export(
             embeddings=sample.embeddings,
             norms=sample.norms,
         )
+    classes = record["refit"]["classes"] if "refit" in record else len(record["classes"]["train"])
     card = export_encoder(
         encoder,
         run / ENCODER,
         image_size=config.image_size,
         backbone=config.backbone,
-        training_data=f"{record['data']['name']}: {len(record['classes']['train'])} classes",
+        training_data=f"{record['data']['name']}: {classes} classes",
         photos=photos,
     )
     return {"parity": asdict(card), **exported}
@@ -277,63 +319,6 @@ def _readable_sample(photos: LabelledPhotos, image_size: int) -> list[Path]:
     sample = photos.photos[:: max(1, len(photos.photos) // PARITY_PHOTOS)]
     failures = TrainingPhotos(photos.root, image_size).read(sample, keep=(), on_read=lambda: None)
     return [photos.root / photo.path for photo in sample if photo not in failures]
-
-
-def read_run_photos(run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher) -> tuple[Split, TrainingPhotos]:
-    """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons."""
-    photos = read_recorded(record)
-    if _digest(photos) != record["data"]["digest"]:
-        raise HdmlError(
-            f"A run goes on with the photos it began with, but those in {photos.root} have changed since "
-            f"{record['started']}; start a new run."
-        )
-    decoded = TrainingPhotos(photos.root, config.image_size)
-    done = 0
-
-    def on_read() -> None:
-        nonlocal done
-        done += 1
-        watcher.read(done, len(photos.paths))
-
-    learned = set(_split(run, record, config, photos).train_set.photos)
-    failures = decoded.read(photos.photos, keep=learned, on_read=on_read)
-    for left_out, reason in (*photos.left_out, *failures.items()):
-        watcher.say(f"Left out: {left_out}: {reason}")
-    return _split(run, record, config, photos.without(failures)), decoded
-
-
-def _split(run: Path, record: dict[str, Any], config: TrainConfig, photos: LabelledPhotos) -> Split:
-    """As recorded, or by the rule when nothing is recorded yet."""
-    if "classes" in record:
-        return recorded_split(run, photos)
-    by = record.get("split", {"by": "class", "hold_out": 0.0})
-    return split_photos(photos, SplitRule(by["by"], config.test_classes, by["hold_out"]))
-
-
-def _say_split(split: Split, measured_on: str, watcher: Watcher) -> None:
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    parts |= {name: part for name, part in (("gallery", split.gallery), ("seen", split.seen)) if part}
-    labels = split.photos.labels
-    counted = [f"{name} {len(np.unique(labels[list(part)]))} classes, {len(part)} photos" for name, part in parts.items()]
-    watcher.say(f"Photos split: {'; '.join(counted)}. Figures will be of: {measured_on}.")
-    if shared := groups_on_both_sides(split):
-        watcher.say(f"Groups with photos both learned from and measured on: {_listed(shared)}; --split group keeps them apart.")
-    sizes = np.bincount(labels, minlength=len(split.photos.classes))
-    lonely = [name for name, size in zip(split.photos.classes, sizes, strict=True) if size == 1]
-    if lonely:
-        watcher.say(f"Classes with a single photo form no pair and teach nothing; there are {_listed(lonely)}.")
-    if 2 * len(lonely) > len(sizes):
-        watcher.say(
-            f"Most classes, {len(lonely)} of {len(sizes)}, have a single photo: look whether the labels name what is to be "
-            "found, and not each photo."
-        )
-    if not split.validation:
-        watcher.say("Too few classes to hold any out for validation: the last step's model is taken.")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """How many there are, and the first of them."""
-    return f"{len(names)}: {', '.join(names[:5])}" + (", …" if len(names) > 5 else "")
 
 
 def _best_weights(backbone: str, image_size: int, watcher: Watcher) -> str:
@@ -359,17 +344,6 @@ def _shorter_side(file: Path) -> int | None:
             return min(image.size)
     except DECODE_ERRORS:
         return None
-
-
-def _digest(photos: LabelledPhotos) -> str:
-    """Of the photos' names and sizes and what is known of each: enough to see that they are not those that a run began with."""
-    lines = []
-    for index, path in enumerate(photos.paths):
-        line = f"{path.as_posix()} {(photos.root / path).stat().st_size}"
-        known = [photos.classes[photos.labels[index]] if photos.classes[photos.labels[index]] != path.parts[0] else None]
-        known += [str(column[index]) for column in (photos.boxes, photos.groups, photos.parts) if column]
-        lines.append(" ".join([line, *(value for value in known if value is not None)]))
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _now() -> str:

@@ -12,12 +12,13 @@ from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.device import peak_memory
 from hdml.embed import embed_photos
 from hdml.evaluate import evaluate_embeddings, evaluate_retrieval
-from hdml.fit import Watcher, read_run_photos
 from hdml.measure import measured_photos
 from hdml.model import EncoderNetwork
 from hdml.outcomes import write_outcomes
-from hdml.run import read_record, write_record, write_split
+from hdml.run import SPLIT, read_record, write_lists, write_record
+from hdml.run_photos import check_leaks, read_run_photos
 from hdml.train import TrainConfig
+from hdml.watcher import Watcher
 from hdml.weights import load_backbone
 
 _LEAST_VARIANCE = 1e-6  # of the first component's: below it is noise, which whitening would blow up
@@ -32,7 +33,9 @@ def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Wa
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    split, _ = read_run_photos(run, record, config, watcher)
+    split, _, looks = read_run_photos(run, record, config, watcher)
+    if looks is not None:
+        record |= check_leaks(run, record, split, looks, watcher)
     began = time.monotonic()
     torch.manual_seed(config.seed)
     network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
@@ -54,7 +57,7 @@ def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Wa
             embedded[0], photos.queries.labels, embedded[1], photos.gallery.labels, device=str(device)
         )
     write_outcomes(run, evaluation.outcomes, photos)
-    write_split(run, split.to_json())
+    write_lists(run / SPLIT, split.to_json())
     record |= {"after": evaluation.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
     if not whiten:  # what other runs call before
         record["before"] = record["after"]

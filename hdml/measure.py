@@ -97,7 +97,7 @@ def evaluate_encoder(
         raise HdmlError(f"{encoder} was not trained on a folder of photos; say which to measure it on: hdml eval FOLDER")
     photos = read_photos(data, data_set) if data is not None else read_recorded(record)
     measured_on, asked = _asked(encoder.parent if data is None else None, photos, classes)
-    if record.get("refit") and (data is None or str(data.resolve()) == record["data"]["root"]):
+    if "refit" in record and (data is None or str(data.resolve()) == record["data"]["root"]):
         measured_on += ", learned from since, in the refit"
     vectors, failed = _embed_with(encoder, asked, device=device, on_progress=on_progress)
     asked = asked.without(failed)

@@ -14,6 +14,8 @@ MODEL = "model.safetensors"
 ENCODER = "encoder.onnx"
 SYNTHESIZER = "synthesizer.onnx"
 SPLIT = "split.json"
+LEAKS = "leaks.json"
+REFIT = "refit"
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
@@ -44,13 +46,13 @@ def read_record(run: Path) -> dict[str, Any]:
     return record
 
 
-def write_split(run: Path, parts: Mapping[str, list[Any]]) -> None:
-    """Write split.json: the photos of each part, one a line."""
-    listed = [
-        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(photo, ensure_ascii=False) for photo in photos) + "\n]"
-        for name, photos in parts.items()
-    ]
-    _write_whole(run / SPLIT, "{\n" + ",\n".join(listed) + "\n}\n")
+def write_lists(file: Path, lists: Mapping[str, list[Any]]) -> None:
+    """Write a JSON object of lists, whole or not at all, with one entry a line."""
+    listed = (
+        f"{json.dumps(name)}: [" + ",".join(f"\n  {json.dumps(entry, ensure_ascii=False)}" for entry in entries) + "]"
+        for name, entries in lists.items()
+    )
+    _write_whole(file, "{\n" + ",\n".join(listed) + "\n}\n")
 
 
 def read_split(run: Path) -> dict[str, list[Any]] | None:

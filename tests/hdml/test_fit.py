@@ -26,7 +26,7 @@ from hdml.export import PARITY_PHOTOS
 from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
 from hdml.measure import evaluate_encoder
 from hdml.model import EncoderNetwork
-from hdml.run import CHECKPOINT, ENCODER, MODEL, SYNTHESIZER, read_log, read_record, read_split, status_of
+from hdml.run import CHECKPOINT, ENCODER, LEAKS, MODEL, SYNTHESIZER, read_log, read_record, read_split, status_of
 from hdml.settings import FINE_TUNE_LR, SCRATCH_LR
 from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
@@ -115,7 +115,7 @@ def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
 def test_run_leaves_its_files_and_no_others(finished: Finished) -> None:
     names = sorted(path.name for path in finished.run.iterdir())
-    assert names == ["encoder.onnx", "log.jsonl", "model.safetensors", "run.json", "split.json", "synthesizer.onnx"]
+    assert names == ["encoder.onnx", "leaks.json", "log.jsonl", "model.safetensors", "run.json", "split.json", "synthesizer.onnx"]
 
 
 def test_record_says_everything_that_was_decided_and_found(finished: Finished, shapes: Path) -> None:
@@ -170,7 +170,8 @@ def test_watcher_is_told_of_every_photo_step_and_part(finished: Finished) -> Non
     assert [progress.step for progress in notes.steps] == list(range(1, 7))
     assert notes.sentences == [
         "Photos split: train 7 classes, 42 photos; validation 2 classes, 12 photos; test 3 classes, 18 photos. "
-        "Figures will be of: test."
+        "Figures will be of: test.",
+        "Leak check: none of 30 photos measured on is a copy of one learned from.",
     ]
 
 
@@ -607,3 +608,29 @@ def test_two_boxes_of_a_photo_are_learned_from_and_measured_as_two(shapes: Path,
     measured = evaluate_encoder(tmp_path / "run-pairs" / ENCODER, None, None, device="cpu", on_progress=lambda *_: None)
     assert (measured.photos, measured.measured_on) == (18, "test")
     assert measured.evaluation.map_at_r == pytest.approx(records[0]["after"]["map_at_r"], abs=0.03)
+
+
+@pytest.mark.usefixtures("without_export")
+def test_copies_are_told_counted_and_listed_and_stop_nothing(folder: Path, tmp_path: Path) -> None:
+    places = sorted(folder.iterdir())
+    shutil.copy(places[0] / "0.jpg", places[-1] / "exact.jpg")
+    Image.open(places[0] / "1.jpg").save(places[-1] / "near.jpg", quality=60)
+    run, notes = tmp_path / "run", Notes()
+    plan_run(folder, run, watcher=notes, **{**TINY, "steps": 2})
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, Notes(interrupt_at=1))
+    record = finish(run, notes)
+    (first, last) = (place.name for place in (places[0], places[-1]))
+    listed = json.loads((run / LEAKS).read_text())
+    assert listed == {
+        "exact": [[f"{first}/0.jpg", f"{last}/exact.jpg"]],
+        "near": [[f"{first}/1.jpg", f"{last}/near.jpg"]],
+        "two_classes": [[f"{first}/0.jpg", f"{last}/exact.jpg"]],
+    }
+    assert record["leaks"] == {"exact": 1, "near": 1, "two_classes": 1}
+    assert len(record["data"]["sha256"]) == 64
+    assert not any("Leak check" in sentence for sentence in notes.sentences), "it is not done twice"
+    again = Notes()
+    plan_run(folder, tmp_path / "again", watcher=again, **{**TINY, "steps": 1})
+    assert finish(tmp_path / "again", again)["data"]["sha256"] == record["data"]["sha256"]
+    assert sum("of 32 photos measured on, 1 are exact copies and 1 near copies" in sentence for sentence in again.sentences) == 1
