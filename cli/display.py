@@ -74,16 +74,17 @@ class Display:
 
     def before_and_after(self, record: Mapping[str, Any]) -> None:
         """The untrained backbone's own features and the trained embeddings: one table, and one of seen classes if asked for."""
-        trained = "after: trained, before the refit" if "refit" in record else "after: trained"
-        self._compare(record["measured_on"], record, trained)
+        since = ", before the refit" if "refit" in record else ""
+        self._compare(record["measured_on"], record, since)
         if "seen" in record:
-            self._compare("seen classes", record["seen"], trained)
+            self._compare("seen classes", record["seen"], since)
 
-    def _compare(self, measured_on: str, evaluations: Mapping[str, Any], trained: str) -> None:
-        table = Table(title=f"Retrieval on {measured_on} ({evaluations['after']['classes']} classes)", title_justify="left")
+    def _compare(self, measured_on: str, evaluations: Mapping[str, Any], since: str) -> None:
+        title = f"Retrieval on {measured_on} ({evaluations['after']['classes']} classes){since}"
+        table = Table(title=title, title_justify="left")
         for heading in ("", *_MEASURES):
             table.add_column(heading, justify="left" if not heading else "right")
-        for name, key in (("before: untrained", "before"), (trained, "after")):
+        for name, key in (("before: untrained", "before"), ("after: trained", "after")):
             table.add_row(name, *_row(evaluations[key]))
         self.console.print(table)
 

@@ -266,3 +266,27 @@ def test_data_that_are_not_there_are_a_sentence(hdml: Command, tmp_path: Path, a
             (tmp_path / "workspace" / "runs" / "none" / "encoder.onnx").write_bytes(b"")
             write_record(tmp_path / "workspace" / "runs" / "none", {"status": "finished", "finished": "2026-01-01"})
         assert said in hdml(command, *arguments).sentence
+
+
+def test_refit_is_said_beside_the_figures_that_are_of_before(hdml: Command, shapes: Path) -> None:
+    told = hdml("train", shapes, *SMALL, "--test-classes", "last:3", "--refit").stdout
+    assert "Retrieval on test (3 classes), before the refit" in told
+    assert "before the refit; the encoder has since learned from all photos." in told
+    assert "encoder.onnx (trained anew on 72 photos of 12 classes, " in told
+    assert "(test, learned from since, in the refit)" in hdml("eval").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--split", "group"], "--split group needs groups"),
+        (["--split", "seen", "--test-classes", "half"], "--test-classes needs --split class, but got half with --split seen"),
+        (["--hold-out", 20], "--hold-out must be a share between 0 and 1, got 20"),
+        (["--test-classes", "published"], "published needs data that state their parts"),
+    ],
+)
+def test_split_that_the_folder_does_not_allow_is_a_sentence(
+    hdml: Command, shapes: Path, tmp_path: Path, options: list[object], said: str
+) -> None:
+    assert said in hdml("train", shapes, *SMALL, *options).sentence
+    assert not (tmp_path / "workspace").exists()
