@@ -16,7 +16,7 @@ from hdml.run import read_record, status_of
 from tests.cli.conftest import Command
 
 SMALL = ["--weights", "none", "--image-size", "32", "--steps", "4", "--classes-per-batch", "4"]
-ARMS = ["untrained", "untrained whitened", "npair", "npair+hdml", "npair+hdml no-pull"]
+ARMS = ["untrained", "npair", "npair+hdml"]
 
 
 def asked(shapes: Path, workspace: Path) -> list[str]:
@@ -46,7 +46,10 @@ def test_answer_has_every_arm_with_every_seed(finished: tuple[Path, dict[str, An
     for arm in answer["arms"]:
         slug = arm["name"].replace(" ", "_")
         records = [read_record(folder / "runs" / f"{slug}-seed{seed}") for seed in range(2)]
-        for measure, of in (("recall_at_1", lambda after: after["recall_at_k"]["1"]), ("map_at_r", lambda after: after["map_at_r"])):
+        for measure, of in (
+            ("recall_at_1", lambda after: after["recall_at_k"]["1"]),
+            ("map_at_r", lambda after: after["map_at_r"]),
+        ):
             seeds = [of(record["after"]) for record in records]
             assert arm[measure]["seeds"] == seeds
             assert arm[measure]["mean"] == pytest.approx(np.mean(seeds))
@@ -58,7 +61,7 @@ def test_differences_are_paired_by_seed(finished: tuple[Path, dict[str, Any]]) -
     _, answer = finished
     by_name = {arm["name"]: arm for arm in answer["arms"]}
     against = {(pair["arm"], pair["against"]) for pair in answer["paired"]}
-    assert {("npair+hdml", "npair"), ("untrained", "npair"), ("npair+hdml", "npair+hdml no-pull")} <= against
+    assert against == {("npair+hdml", "npair"), ("untrained", "npair")}
     for pair in answer["paired"]:
         first, second = (by_name[pair[side]][pair["measure"]]["seeds"] for side in ("arm", "against"))
         assert pair["seeds"] == pytest.approx(np.subtract(first, second))
@@ -74,9 +77,9 @@ def test_two_seeds_conclude_nothing(finished: tuple[Path, dict[str, Any]]) -> No
 def test_arms_of_one_seed_differ_in_their_own_settings_alone(finished: tuple[Path, dict[str, Any]]) -> None:
     """Batches and augmentation are functions of seed, step and these; the model's start of the seed (tests of training)."""
     folder, _ = finished
-    configs = [read_record(folder / "runs" / f"{name}-seed1")["config"] for name in ("npair", "npair+hdml", "npair+hdml_no-pull")]
+    configs = [read_record(folder / "runs" / f"{name}-seed1")["config"] for name in ("npair", "npair+hdml")]
     differing = {key for key in configs[0] if any(config[key] != configs[0][key] for config in configs)}
-    assert differing == {"method", "variants"}
+    assert differing == {"method"}
     assert configs[0]["seed"] == 1
     befores = [read_record(folder / "runs" / f"{name}-seed1")["before"] for name in ("untrained", "npair", "npair+hdml")]
     assert befores[0] == befores[1] == befores[2]
@@ -85,7 +88,7 @@ def test_arms_of_one_seed_differ_in_their_own_settings_alone(finished: tuple[Pat
 def test_report_is_written_as_page_text_and_json(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, answer = finished
     assert json.loads((folder / "report.json").read_text()) == answer
-    assert answer["verdict"] in (folder / "report.html").read_text()
+    assert answer["verdict"].split(". ")[1] in (folder / "report.html").read_text()
     assert "npair+hdml" in (folder / "report.md").read_text()
 
 
@@ -100,7 +103,7 @@ def test_killed_comparison_goes_on_without_redoing_and_reports_the_same(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {run: (run / "run.json").stat().st_mtime_ns for run in runs.glob("*") if status_of(run) == "finished"}
-    assert {run.name for run in done} == {"untrained-seed0", "untrained_whitened-seed0", "npair-seed0"}
+    assert {run.name for run in done} == {"untrained-seed0", "npair-seed0"}
     told = subprocess.run(asked(shapes, tmp_path), check=True, stdout=subprocess.PIPE, text=True).stdout
     assert {run: (run / "run.json").stat().st_mtime_ns for run in done} == done
     assert untimed(json.loads(told.splitlines()[-1])) == untimed(finished[1])
@@ -115,9 +118,7 @@ def test_killed_comparison_goes_on_without_redoing_and_reports_the_same(
         (["--budget", "1s", *SMALL], "but the budget is 1 seconds"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_with_the_reason(
-    hdml: Command, shapes: Path, arguments: list[str], said: str
-) -> None:
+def test_what_cannot_be_compared_is_refused_with_the_reason(hdml: Command, shapes: Path, arguments: list[str], said: str) -> None:
     assert said in hdml("compare", shapes, *arguments, "--weights", "none").sentence
 
 

@@ -45,7 +45,8 @@ def test_arm_named_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "changed"), [("npair+hdml tuned", "alpha"), ("npair tuned", "regulariser"), ("multi-similarity tuned", "loss_options")]
+    ("name", "changed"),
+    [("npair+hdml tuned", "alpha"), ("npair tuned", "regulariser"), ("multi-similarity tuned", "loss_options")],
 )
 def test_tuned_arms_have_as_many_trials_with_the_default_among_them(name: str, changed: str) -> None:
     found = trials(arm_spec(name))
