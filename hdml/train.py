@@ -72,6 +72,9 @@ class TrainConfig:
     evaluations: int = 10  # of the validation classes, over the whole run
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variants", tuple(self.variants))  # JSON gives back a list
+
 
 @dataclass(frozen=True)
 class TrainProgress:
