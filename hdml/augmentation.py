@@ -32,14 +32,15 @@ class TrainingPhotos:
     Args:
         root: the folder.
         crop: side of the network's square input in pixels.
+        sharers: processes that each keep photos in the same memory.
     """
 
-    def __init__(self, root: Path, crop: int) -> None:
+    def __init__(self, root: Path, crop: int, *, sharers: int = 1) -> None:
         self._root = root
         self._crop = crop
         self._shorter_side = round(_CACHE_SCALE * crop)
         self._cache: dict[Photo, NDArray[np.uint8]] = {}
-        self._free = _CACHE_SHARE_OF_MEMORY * (available_memory() or _ASSUMED_MEMORY)
+        self._free = _CACHE_SHARE_OF_MEMORY * (available_memory() or _ASSUMED_MEMORY) / sharers
 
     def read(
         self,
@@ -78,9 +79,14 @@ class TrainingPhotos:
                 on_read()
         return failures
 
-    def batch(self, photos: Sequence[Photo], seed: tuple[int, ...]) -> Tensor:
-        """Augmented, normalised images [len(photos), 3, crop, crop], a function of the photos and the seed alone."""
-        images = np.stack([self._augmented(photo, np.random.default_rng((*seed, row))) for row, photo in enumerate(photos)])
+    def batch(self, photos: Sequence[Photo], seed: tuple[int, ...], *, first_row: int = 0) -> Tensor:
+        """Augmented, normalised images [len(photos), 3, crop, crop], a function of the photos and the seed alone.
+
+        Args:
+            first_row: where these photos begin in their batch; a row's random numbers are those of its place in the whole one.
+        """
+        rows = enumerate(photos, first_row)
+        images = np.stack([self._augmented(photo, np.random.default_rng((*seed, row))) for row, photo in rows])
         scale = np.float32(255) * np.asarray(IMAGENET_STD, np.float32)
         shift = np.asarray(IMAGENET_MEAN, np.float32) / np.asarray(IMAGENET_STD, np.float32)
         return torch.from_numpy(np.ascontiguousarray((images / scale - shift).transpose(0, 3, 1, 2)))

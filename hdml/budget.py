@@ -15,6 +15,7 @@ from hdml.model import EncoderNetwork
 from hdml.run import read_record
 from hdml.run_photos import read_run_photos
 from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, step_losses, update
+from hdml.watcher import Silent
 from hdml.weights import load_backbone
 from indexing.errors import HdmlError
 
@@ -122,7 +123,7 @@ def measure_costs(probes: Sequence[Path], device: str) -> Costs:
     record = read_record(probes[0])
     config = TrainConfig(**record["config"])
     read = time.monotonic()
-    split, *_ = read_run_photos(probes[0], record, config, _Silent())
+    split, *_ = read_run_photos(probes[0], record, config, Silent())
     reading = time.monotonic() - read
     network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
     measuring = time.monotonic()
@@ -152,19 +153,6 @@ def _step_seconds(probe: Path, device: torch.device) -> float:
         update(trainee, step_losses(trainee, images, labels.to(device), autocast=choose_autocast(device)))
         seconds.append(time.monotonic() - began)
     return sorted(seconds[_WARM_UP:])[_TIMED // 2]
-
-
-class _Silent:
-    """Watches without a word: what is read here is read and told again by every run."""
-
-    def say(self, sentence: str) -> None:
-        pass
-
-    def read(self, done: int, total: int) -> None:
-        pass
-
-    def step(self, progress: Any) -> None:
-        pass
 
 
 def _minutes(seconds: float) -> str:

@@ -19,6 +19,7 @@ from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
 from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.device import peak_memory
+from hdml.distributed import ALONE, Processes
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
 from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded
@@ -31,7 +32,7 @@ from hdml.settings import decide
 from hdml.sources import read_photos
 from hdml.splits import make_rule, split_photos, validation_photos
 from hdml.train import TrainConfig, make_sampler, train
-from hdml.watcher import Watcher
+from hdml.watcher import Silent, Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
 from indexing.preprocess import DECODE_ERRORS
@@ -133,15 +134,17 @@ def plan_run(
     write_record(run, record)
 
 
-def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str, Any]:
+def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: Processes = ALONE) -> dict[str, Any]:
     """Carry a planned run, however far it is, to its end; returns its record with ``before`` and ``after``.
+
+    Of several processes, the first does this, and the others :func:`take_part`.
 
     Raises:
         HdmlError: its photos changed since it began, training diverged, or the exported encoder disagrees with torch.
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
-    split, decoded, looks = read_run_photos(run, record, config, watcher)
+    split, decoded, looks = read_run_photos(run, record, config, watcher, processes)
     measured_on, measured = measured_photos(split)
     seen = split.seen_set if measured_on == TEST else None
     say_split(split, measured_on, watcher)
@@ -159,7 +162,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         write_record(run, record)
     if "after" not in record:
         torch.manual_seed(config.seed)
-        seconds = train(
+        times = train(
             config,
             backbone,
             decoded,
@@ -168,6 +171,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
             run=run,
             device=device,
             report=watcher.step,
+            processes=processes,
         )
         model, generator, state = load_trained(run, config)
         encoder = EncoderNetwork(model.backbone, model.head)
@@ -175,11 +179,12 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
         if seen is not None:
             record["seen"]["after"] = evaluate_network_on(encoder, seen, config.image_size, device).to_json()
         record |= {"after": after.to_json(), "chosen_step": state["steps_done"], "lambda": state["pulling_share"]}
-        record |= {"seconds": seconds, "peak_memory": peak_memory(device)}
+        record |= {"seconds": times.seconds, "waited": times.waited / times.seconds, "peak_memory": peak_memory(device)}
         write_outcomes(run, after.outcomes, measured)
         write_record(run, record)
     if "refit" in record:
-        record |= _refit(run, record, config, split.photos, decoded, device, watcher)
+        processes.tell(record["chosen_step"])
+        record |= _refit(run, record, config, split.photos, decoded, device, watcher, processes)
     model, generator, _ = load_trained(exported_from(run, record), config)
     record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, measured.files)
     record |= {"status": "finished", "finished": _now()}
@@ -187,6 +192,31 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     for folder in (run, run / REFIT):
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return record
+
+
+def take_part(run: Path, *, device: torch.device, processes: Processes) -> None:
+    """What every process but the first does of a run: it trains."""
+    watcher = Silent()
+    record = read_record(run)
+    config = TrainConfig(**record["config"])
+    split, decoded, _ = read_run_photos(run, record, config, watcher, processes)
+    torch.manual_seed(config.seed)
+    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
+    if "after" not in record:
+        torch.manual_seed(config.seed)
+        train(
+            config,
+            backbone,
+            decoded,
+            train_set=split.train_set,
+            validation_set=None,
+            run=run,
+            device=device,
+            report=watcher.step,
+            processes=processes,
+        )
+    if "refit" in record:
+        _train_anew(run, processes.tell(), config, split.photos, decoded, device, watcher, processes)
 
 
 def exported_from(run: Path, record: dict[str, Any]) -> Path:
@@ -202,13 +232,30 @@ def _refit(
     decoded: TrainingPhotos,
     device: torch.device,
     watcher: Watcher,
+    processes: Processes,
 ) -> dict[str, Any]:
-    """Train anew on all photos, for as many steps as were best, into a folder of its own; returns what the record keeps of it.
-
-    Nothing is left to choose by, so the last step's model is taken. The learning rate falls to zero at that step.
-    """
+    """Train anew on all photos, for as many steps as were best, into a folder of its own; returns what the record keeps of it."""
     steps = record["chosen_step"]
     watcher.say(f"Training anew on all {len(photos.classes)} classes, {len(photos.paths)} photos, for the {steps} steps chosen.")
+    _train_anew(run, steps, config, photos, decoded, device, watcher, processes)
+    _, _, state = load_trained(run / REFIT, config)
+    return {
+        "refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)},
+        "lambda": state["pulling_share"],
+    }
+
+
+def _train_anew(
+    run: Path,
+    steps: int,
+    config: TrainConfig,
+    photos: LabelledPhotos,
+    decoded: TrainingPhotos,
+    device: torch.device,
+    watcher: Watcher,
+    processes: Processes,
+) -> None:
+    """Nothing is left to choose by, so the last step's model is taken. The learning rate falls to zero at that step."""
     folder = run / REFIT
     folder.mkdir(exist_ok=True)
     torch.manual_seed(config.seed)
@@ -223,12 +270,8 @@ def _refit(
         run=folder,
         device=device,
         report=watcher.step,
+        processes=processes,
     )
-    _, _, state = load_trained(folder, config)
-    return {
-        "refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)},
-        "lambda": state["pulling_share"],
-    }
 
 
 def export_untrained(run: Path, *, backbone: str, weights: str, image_size: int, photos: Sequence[Path]) -> dict[str, Any]:

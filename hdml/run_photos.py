@@ -9,6 +9,7 @@ import numpy as np
 
 from hdml.augmentation import TrainingPhotos
 from hdml.data import LabelledPhotos
+from hdml.distributed import ALONE, Processes
 from hdml.leaks import Looks, find_leaks, tell_leaks
 from hdml.measure import read_recorded, recorded_split
 from hdml.run import LEAKS, write_lists
@@ -19,11 +20,11 @@ from indexing.errors import HdmlError
 
 
 def read_run_photos(
-    run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher
+    run: Path, record: dict[str, Any], config: TrainConfig, watcher: Watcher, processes: Processes = ALONE
 ) -> tuple[Split, TrainingPhotos, Looks | None]:
     """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons.
 
-    While they are decoded they are looked at for copies, unless that is done.
+    While they are decoded they are looked at for copies, unless that is done; of several processes, by the first.
     """
     photos = read_recorded(record)
     if digest_of(photos) != record["data"]["digest"]:
@@ -31,7 +32,7 @@ def read_run_photos(
             f"A run goes on with the photos it began with, but those in {photos.root} have changed since "
             f"{record['started']}; start a new run."
         )
-    decoded = TrainingPhotos(photos.root, config.image_size)
+    decoded = TrainingPhotos(photos.root, config.image_size, sharers=processes.size)
     done = 0
 
     def on_read() -> None:
@@ -39,7 +40,7 @@ def read_run_photos(
         done += 1
         watcher.read(done, len(photos.paths))
 
-    looks = None if "leaks" in record else Looks(photos.root)
+    looks = None if "leaks" in record or not processes.first else Looks(photos.root)
     # All are learned from by a run that has got to its refit.
     learned = photos if "after" in record else _split(run, record, config, photos).train_set
     failures = decoded.read(photos.photos, keep=set(learned.photos), on_read=on_read, look=looks.look if looks else None)

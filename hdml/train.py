@@ -23,6 +23,7 @@ from hdml.checkpoint import (
 )
 from hdml.data import LabelledPhotos
 from hdml.diagnostics import Spread, StepFigures, spread_of
+from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
 from hdml.hardness import HardnessAware, StepLosses
 from hdml.losses import embedding_regulariser
@@ -87,6 +88,40 @@ class TrainProgress:
     images_per_second: float
     validation: Evaluation | None
     spread: Spread | None
+
+
+@dataclass(frozen=True)
+class TrainTime:
+    """How long training took, interruptions left out.
+
+    Attributes:
+        seconds: in all, measuring the validation classes included.
+        waited: of these, seconds in which the network waited for photos to be decoded and augmented.
+    """
+
+    seconds: float
+    waited: float
+
+
+LoadedBatch = tuple[int, Tensor, Tensor]
+"""Step, images [B, 3, H, W] or a share of them, and labels [B] of the whole batch."""
+
+
+class Waited:
+    """Passes batches on and counts the seconds that it waited for them."""
+
+    def __init__(self, batches: Iterator[LoadedBatch]) -> None:
+        self._batches = batches
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[LoadedBatch]:
+        while True:
+            began = time.monotonic()
+            batch = next(self._batches, None)
+            self.seconds += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
 
 
 class Trainee:
@@ -190,15 +225,20 @@ class Trainee:
         return {"model": self.model, "loss": self.loss, **averages}
 
 
-def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: torch.autocast) -> StepLosses:
+def step_losses(
+    trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: torch.autocast, processes: Processes = ALONE
+) -> StepLosses:
     """All losses of one batch, from one pass through the backbone.
 
     Args:
-        images: [B, 3, H, W].
-        labels: [B] training class of each photo.
+        images: [B, 3, H, W], or of several processes this one's share of them.
+        labels: [B] training class of each photo of the whole batch.
     """
     with autocast:
-        features, embeddings = trainee.model(images)
+        with processes.own_randomness():
+            own = trainee.model.backbone(images)
+        features = processes.gather(own, len(labels))
+        embeddings = trainee.model.head(features)
     tuples = trainee.tuples(labels)
     penalty = trainee.penalty()
     if trainee.hardness is not None:
@@ -214,14 +254,15 @@ def step_losses(trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: t
     return StepLosses({"model": real + penalty}, StepFigures(real.item()), embeddings)
 
 
-def update(trainee: Trainee, losses: StepLosses) -> None:
-    """Move every module by its own loss.
+def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> None:
+    """Move every module by its own loss, in all processes alike.
 
     Raises:
         HdmlError: a gradient is not finite; nothing has moved.
     """
     trainee.optimizer.zero_grad()
     torch.autograd.backward(losses.total)
+    processes.average_gradients(parameter for module in trainee.modules().values() for parameter in module.parameters())
     for name, module in trainee.modules().items():
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
@@ -242,19 +283,24 @@ def train(
     run: Path,
     device: torch.device,
     report: Callable[[TrainProgress], None],
-) -> float:
+    processes: Processes = ALONE,
+) -> TrainTime:
     """Train from the run's checkpoint, if it has one, to the last step; leaves the chosen model in the run.
-
-    Returns the seconds that this took, those before an interruption included.
 
     The model with the best MAP@R on the validation classes is chosen; without validation classes, the last. Batches,
     augmentation and dropout are functions of the seed and the step alone, so that a resumed run equals an uninterrupted one,
     bit for bit on the CPU.
 
+    A checkpoint does not tell how many processes made it, and any number goes on with it. With the backbone's BatchNorm frozen,
+    all numbers compute the same up to rounding; else it normalises each share by itself, and its running statistics are those of
+    the first share. Dropout and stochastic depth of the backbone draw other numbers in every process.
+
     Args:
-        backbone: with its starting weights.
+        backbone: with its starting weights, the same in all processes.
         photos: read already.
-        run: folder for the checkpoint, the chosen model and the log.
+        run: folder for the checkpoint, the chosen model and the log, which the first process alone writes, and all can read.
+        report: told by the first process alone.
+        processes: that train together, each calling this.
 
     Raises:
         HdmlError: training diverged, or the checkpoint is damaged.
@@ -264,26 +310,32 @@ def train(
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
     autocast = choose_autocast(device)
-    first, best, before = 0, -1.0, 0.0
+    first, best, before = 0, -1.0, TrainTime(0.0, 0.0)
     if (run / CHECKPOINT).exists():
         state = trainee.restore_checkpoint(run / CHECKPOINT)
-        first, best, before = state["steps_done"], state["best"], state["seconds"]
+        first, best, before = state["steps_done"], state["best"], TrainTime(state["seconds"], state.get("waited", 0.0))
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
-    log = StepLog(run, steps_done=first)
+    log = StepLog(run, steps_done=first) if processes.first else None
     began = saved = reported = time.monotonic()
+    batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes))
     trainee.train()
-    for step, images, labels in _batches(sampler, photos, train_set, range(first, config.steps), config.seed):
+    for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast)
-        update(trainee, losses)
+        losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast, processes=processes)
+        update(trainee, losses, processes)
         done = step + 1
-        validation = None
-        if done in evaluate_at:
-            if config.reestimate_bn:
+        if done in evaluate_at and config.reestimate_bn:
+            if processes.first:
                 again = _batches(sampler, photos, train_set, range(_REESTIMATED_ON), config.seed)
                 reestimate_batchnorm(trainee.model, (images.to(device) for _, images, _ in again))
+                trainee.train()
+            processes.copy_buffers(trainee.model)
+        if log is None:
+            continue
+        validation = None
+        if done in evaluate_at:
             validation = _validate(trainee, validation_set, config, device)
             trainee.train()
             score = validation.map_at_r if validation else 0.0
@@ -295,13 +347,14 @@ def train(
         log.add(row | (asdict(spread) if spread else {}))
         if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            seconds = before + saved - began
-            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, "seconds": seconds})
+            times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
+            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, **asdict(times)})
         now = time.monotonic()
-        rate, reported = len(images) / (now - reported), now
+        rate, reported = len(labels) / (now - reported), now
         report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation, spread))
-    log.close()
-    return before + time.monotonic() - began
+    if log is not None:
+        log.close()
+    return TrainTime(before.seconds + time.monotonic() - began, before.waited + batches.seconds)
 
 
 def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
@@ -327,14 +380,20 @@ def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> M
 
 
 def _batches(
-    sampler: Sampler, photos: TrainingPhotos, train_set: LabelledPhotos, steps: range, seed: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(step, images [B, 3, H, W], labels [B]), the next few prepared in threads while the network works."""
+    sampler: Sampler,
+    photos: TrainingPhotos,
+    train_set: LabelledPhotos,
+    steps: range,
+    seed: int,
+    processes: Processes = ALONE,
+) -> Iterator[LoadedBatch]:
+    """The batches of these steps, or a process's share of them, the next few prepared in threads while the network works."""
 
-    def load(step: int) -> tuple[int, Tensor, Tensor]:
+    def load(step: int) -> LoadedBatch:
         batch = sampler.batch(step)
-        drawn = [train_set.photos[index] for index in batch.photos]
-        return step, photos.batch(drawn, (seed, step)), torch.from_numpy(batch.labels)
+        own = processes.share(len(batch.photos))
+        drawn = [train_set.photos[index] for index in batch.photos[own.start : own.stop]]
+        return step, photos.batch(drawn, (seed, step), first_row=own.start), torch.from_numpy(batch.labels)
 
     with ThreadPoolExecutor(max_workers=_PREFETCHED_BATCHES) as pool:
         waiting = [pool.submit(load, step) for step in steps[:_PREFETCHED_BATCHES]]

@@ -16,3 +16,16 @@ class Watcher(Protocol):
 
     def step(self, progress: TrainProgress) -> None:
         """One step of training is done."""
+
+
+class Silent:
+    """Watches without a word: what it is told is told elsewhere too."""
+
+    def say(self, sentence: str) -> None:
+        pass
+
+    def read(self, done: int, total: int) -> None:
+        pass
+
+    def step(self, progress: TrainProgress) -> None:
+        pass

@@ -16,6 +16,7 @@ from hdml.data import read_labelled_folder
 from hdml.fit import export_again, plan_run
 from hdml.measure import evaluate_encoder
 from hdml.run import CHECKPOINT, ENCODER, MODEL, REFIT, SYNTHESIZER, read_log, read_record, status_of
+from hdml.train import TrainTime
 from indexing.encoder import read_metadata
 from tests.conftest import SHAPES_PER_CLASS
 from tests.hdml.test_fit import FINISH_AND_DIE, TINY, Finished, Notes, finish, outcome, same_model
@@ -63,9 +64,9 @@ def test_refit_learns_from_every_class(shapes: Path, refitted: Finished, monkeyp
     trained: list[tuple[set[Path], int]] = []
     original = fit.train
 
-    def train(config: Any, *arguments: Any, **settings: Any) -> None:
+    def train(config: Any, *arguments: Any, **settings: Any) -> TrainTime:
         trained.append((set(settings["train_set"].paths), config.steps))
-        original(config, *arguments, **settings)
+        return original(config, *arguments, **settings)
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "_export", lambda *_: {})
