@@ -1,5 +1,6 @@
 """``hdml train``, ``hdml export`` and ``hdml eval``."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     import torch
 
     from cli.display import Display
+    from hdml.distributed import Processes
 
 BACKBONE_HELP = "A torchvision classification network, e.g. resnet18, resnet50, convnext_tiny, vit_b_16."
 BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose species are kept unseen for the test."
 WEIGHTS_HELP = "imagenet (torchvision's download), none, or the path of a .safetensors or .pth state dict."
 
 
+GPUS_HELP = (
+    "GPUs of this machine to share each batch between; under torchrun, leave it out. Head and loss see the whole batch, the "
+    "backbone's BatchNorm each share by itself, unless --freeze-bn."
+)
 DATA_HELP = (
     "Folder of photos, one sub-folder per class; a manifest (.csv, .jsonl or .parquet with the columns path and label); or, with "
     "--root, one of cub200, cars196, sop, inshop"
@@ -123,6 +129,7 @@ def train(
         str | None, typer.Option(help="Name of the run.", show_default="data and time; with --resume, the newest")
     ] = None,
     device: DeviceOption = "auto",
+    gpus: Annotated[int, typer.Option(min=1, help=GPUS_HELP)] = 1,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
@@ -131,7 +138,8 @@ def train(
     Example: hdml train photos/ --test-classes half
     """
     from cli.display import Display, print_json
-    from hdml.fit import plan_run
+    from hdml.distributed import join
+    from hdml.fit import plan_run, take_part
     from hdml.sources import find_source
 
     display = Display(json_output=json_output)
@@ -139,6 +147,12 @@ def train(
         display.losses()
         return
     torch_device = choose_torch_device(device)
+    check_gpus(gpus, torch_device)
+    processes, torch_device = join(torch_device)
+    if not processes.first:
+        take_part(processes.tell(), device=torch_device, processes=processes)
+        processes.leave()
+        return
     if resume:
         folder = _unfinished_run(workspace, run)
     else:
@@ -180,7 +194,9 @@ def train(
             reestimate_bn=reestimate_bn,
             seed=seed,
         )
-    record = carry_out(folder, torch_device, display)
+    processes.tell(folder)
+    record = carry_out(folder, torch_device, display, processes=processes, gpus=gpus)
+    processes.leave()
     if json_output:
         evaluations: dict[str, Any] = {key: record[key] for key in ("before", "after", "seen") if key in record}
         print_json({"run": folder.name, "encoder": str(folder / "encoder.onnx"), **evaluations})
@@ -256,14 +272,27 @@ def evaluate(
         print_json(measured.evaluation.to_json())
 
 
-def carry_out(folder: Path, device: "torch.device", display: "Display") -> dict[str, Any]:
-    """Train a planned run to its end and tell what came out."""
-    from hdml.fit import finish_run
+def carry_out(
+    folder: Path, device: "torch.device", display: "Display", *, processes: "Processes | None" = None, gpus: int = 1
+) -> dict[str, Any]:
+    """Train a planned run to its end and tell what came out.
 
-    display.say(f"Run {folder} on {device}")
+    Args:
+        processes: that train it together, of which this is the first; None: this one alone.
+        gpus: processes to be started for it, each on a GPU of its own; 1 starts none.
+    """
+    from hdml.distributed import ALONE, launch
+    from hdml.fit import finish_run
+    from hdml.run import read_record
+
+    display.say(f"Run {folder} on {f'{gpus} GPUs' if gpus > 1 else device}")
     try:
-        with display.bars():
-            record = finish_run(folder, device=device, watcher=display)
+        if gpus > 1:
+            launch(gpus, train_share, folder, device, display.console.stderr)
+            record = read_record(folder)
+        else:
+            with display.bars():
+                record = finish_run(folder, device=device, watcher=display, processes=processes or ALONE)
     except KeyboardInterrupt:
         display.say(f"Stopped; go on with: hdml train --resume --run {folder.name} --workspace {folder.parent.parent}")
         raise
@@ -277,6 +306,33 @@ def carry_out(folder: Path, device: "torch.device", display: "Display") -> dict[
     display.parity(record["parity"])
     display.say("Next: hdml index FOLDER")
     return record
+
+
+def train_share(folder: Path, device: "torch.device", json_output: bool) -> None:
+    """What each of the processes that ``--gpus`` starts does; the first one's progress is shown."""
+    from cli.display import Display
+    from hdml.distributed import join
+    from hdml.fit import finish_run, take_part
+
+    processes, device = join(device)
+    if processes.first:
+        display = Display(json_output=json_output)
+        with display.bars():
+            finish_run(folder, device=device, watcher=display, processes=processes)
+    else:
+        take_part(folder, device=device, processes=processes)
+    processes.leave()
+
+
+def check_gpus(gpus: int, device: "torch.device") -> None:
+    """Refuse more GPUs than torch can use, and starting processes that torchrun has started."""
+    import torch
+
+    found = torch.cuda.device_count() if device.type == "cuda" else 0
+    if gpus > max(1, found):
+        raise HdmlError(f"--gpus {gpus} needs as many GPUs that torch can use, but training has {found or 'none'}.")
+    if gpus > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise HdmlError("torchrun has started a process for each GPU already; leave out --gpus.")
 
 
 def new_run(workspace: Path, name: str) -> Path:

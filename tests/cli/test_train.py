@@ -1,6 +1,9 @@
 """``hdml train``: its JSON, going on after Ctrl-C, the built-in set, and what is said when something is not as it must be."""
 
+import json
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import hdml.butterflies as built_in
-from cli import display
+from cli import display, training
 from cli.main import app
-from hdml.run import read_record, status_of, write_record
+from hdml.run import read_log, read_record, status_of, write_record
 from tests.cli.conftest import Command
 from tests.conftest import DISCS_PER_HUE, UNSEEN_HUES, Trained
 from tests.hdml.public_copies import write_inshop
@@ -149,6 +152,7 @@ def test_folder_of_unreadable_photos_is_a_sentence(hdml: Command, tmp_path: Path
         (["--weights", "absent.pth"], "there is no file absent.pth"),
         (["--test-classes", "last:99"], "needs N between 1 and 11, got 99"),
         (["--device", "tpu"], "one of auto, cpu, cuda, not 'tpu'"),
+        (["--device", "cpu", "--gpus", "2"], "--gpus 2 needs as many GPUs that torch can use, but training has none"),
     ],
 )
 def test_option_that_cannot_be_is_a_sentence_and_makes_no_run(
@@ -274,6 +278,33 @@ def test_refit_is_said_beside_the_figures_that_are_of_before(hdml: Command, shap
     assert "before the refit; the encoder has since learned from all photos." in told
     assert "encoder.onnx (trained anew on 72 photos of 12 classes, " in told
     assert "(test, learned from since, in the refit)" in hdml("eval").stdout
+
+
+def test_processes_that_torchrun_started_train_one_run_together(shapes: Path, tmp_path: Path) -> None:
+    """The first speaks for all; the others train, in the refit too."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", "--"]
+    command = [*launcher, Path(sys.executable).with_name("hdml"), "train", shapes, *SMALL, "--test-classes", "last:3"]
+    workspace = tmp_path / "workspace"
+    command += ["--refit", "--device", "cpu", "--run", "mine", "--workspace", workspace, "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["run"] == "mine"
+    assert done.stderr.count("Wrote ") == 1
+    record = read_record(workspace / "runs" / "mine")
+    assert record["status"] == "finished"
+    assert record["refit"]["photos"] == 72
+
+
+def test_gpus_of_one_machine_train_one_run_together(
+    hdml: Command, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes on the CPU stand for those on GPUs."""
+    monkeypatch.setattr(training, "check_gpus", lambda gpus, device: None)
+    done = hdml("train", shapes, *SMALL, "--test-classes", "last:3", "--device", "cpu", "--gpus", 2, "--run", "mine", "--json")
+    assert done.json["run"] == "mine"
+    assert done.json["after"] == read_record(tmp_path / "workspace" / "runs" / "mine")["after"]
+    assert [row["step"] for row in read_log(tmp_path / "workspace" / "runs" / "mine")] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
