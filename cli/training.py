@@ -96,6 +96,15 @@ def train(
     photos_per_class: Annotated[
         int | None, typer.Option(min=2, help="Photos of each class in a batch.", show_default="the loss's own; 2 with HDML")
     ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Photos that the backbone takes at once, for batches beyond memory (a gradient cache): each passes twice, and "
+            "the loss still sees the whole batch. BatchNorm sees each chunk by itself, unless --freeze-bn.",
+            show_default="the whole batch",
+        ),
+    ] = None,
     dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
     lr: Annotated[
         float | None,
@@ -183,6 +192,7 @@ def train(
             steps=steps,
             classes_per_batch=classes_per_batch,
             photos_per_class=photos_per_class,
+            chunk=chunk,
             dimension=dimension,
             lr=lr,
             alpha=alpha,

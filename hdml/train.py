@@ -25,6 +25,7 @@ from hdml.data import LabelledPhotos
 from hdml.diagnostics import Spread, StepFigures, spread_of
 from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
+from hdml.gradient_cache import features_in_chunks
 from hdml.hardness import HardnessAware, StepLosses
 from hdml.losses import embedding_regulariser
 from hdml.measure import evaluate_network
@@ -70,6 +71,7 @@ class TrainConfig:
     variants: tuple[str, ...] = ()  # of hdml.hardness.VARIANTS
     freeze_bn: bool = False  # statistics of the backbone's BatchNorm stay those of its starting weights
     reestimate_bn: bool = False  # statistics of every BatchNorm are taken anew from training photos before a model is measured
+    chunk: int | None = None  # photos that the backbone takes at once, in each process; None: all
     evaluations: int = 10  # of the validation classes, over the whole run
     seed: int = 0
 
@@ -228,7 +230,7 @@ class Trainee:
 def step_losses(
     trainee: Trainee, images: Tensor, labels: Tensor, *, autocast: torch.autocast, processes: Processes = ALONE
 ) -> StepLosses:
-    """All losses of one batch, from one pass through the backbone.
+    """All losses of one batch, from one pass through the backbone, or one for each chunk of photos.
 
     Args:
         images: [B, 3, H, W], or of several processes this one's share of them.
@@ -236,7 +238,7 @@ def step_losses(
     """
     with autocast:
         with processes.own_randomness():
-            own = trainee.model.backbone(images)
+            own = features_in_chunks(trainee.model.backbone, images, trainee.config.chunk)
         features = processes.gather(own, len(labels))
         embeddings = trainee.model.head(features)
     tuples = trainee.tuples(labels)

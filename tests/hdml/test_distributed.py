@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class DoublePhotos(TrainingPhotos):
         return super().batch(*arguments, **options).double()
 
 
-def train_share(shapes: Path, run: Path, *, apart: bool = False) -> None:
+def train_share(shapes: Path, run: Path, chunk: int | None = None, *, apart: bool = False) -> None:
     """Train in float64, alone or as one of several; apart, every process has a folder of its own below the run's.
 
     Step 8, whose checkpoint is of step 5, leaves what a kill would leave there in a folder beside the run.
@@ -65,7 +66,7 @@ def train_share(shapes: Path, run: Path, *, apart: bool = False) -> None:
     torch.manual_seed(CONFIG.seed)
     try:
         train(
-            CONFIG,
+            replace(CONFIG, chunk=chunk),
             build_backbone(CONFIG.backbone, image_size=CONFIG.image_size).double(),
             decoded,
             train_set=photos.of_classes(split_classes(photos, CONFIG.test_classes).train),
@@ -133,9 +134,9 @@ def test_run_of_two_processes_goes_on_with_one_or_with_two(alone: Path, together
     assert_same_run(with_two, together / "0", within=0)
 
 
-def test_run_of_one_process_goes_on_with_two(alone: Path, shapes: Path, tmp_path: Path) -> None:
+def test_run_of_one_process_goes_on_with_two_in_chunks(alone: Path, shapes: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(alone / INTERRUPTED, tmp_path / "run"))
-    launch(2, train_share, shapes, run)
+    launch(2, train_share, shapes, run, 2)
     assert_same_run(run, alone, within=1e-8)
 
 
