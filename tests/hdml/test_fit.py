@@ -191,7 +191,7 @@ def same_model(one: Path, other: Path) -> bool:
 def outcome(run: Path) -> dict[str, Any]:
     """The record without what may differ between two equal runs: its times, and rounding between two runtimes."""
     record = read_record(run)
-    differing = ("started", "finished", "seconds", "peak_memory", "parity", "synthesizer_difference")
+    differing = ("started", "finished", "seconds", "waited", "peak_memory", "parity", "synthesizer_difference")
     return {key: value for key, value in record.items() if key not in differing}
 
 

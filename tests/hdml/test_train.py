@@ -18,7 +18,18 @@ from hdml.class_split import ClassSplit, split_classes
 from hdml.data import read_labelled_folder
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
-from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, rate_factor, step_losses, train, update
+from hdml.train import (
+    LoadedBatch,
+    TrainConfig,
+    Trainee,
+    TrainProgress,
+    Waited,
+    make_loss,
+    rate_factor,
+    step_losses,
+    train,
+    update,
+)
 from indexing.errors import HdmlError
 
 CPU = torch.device("cpu")
@@ -201,6 +212,22 @@ def test_gradient_that_is_not_finite_stops_with_a_sentence_and_moves_nothing() -
     with pytest.raises(HdmlError, match=r"must be finite.*lower --lr"):
         update(trainee, losses)
     torch.testing.assert_close(parameters_of(trainee), before, rtol=0, atol=0)
+
+
+def test_waiting_for_batches_is_counted_and_working_on_them_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("hdml.train.time.monotonic", lambda: clock[0])
+
+    def loaded() -> Iterator[LoadedBatch]:
+        for step in range(3):
+            clock[0] += 2.0
+            yield step, torch.zeros(0), torch.zeros(0)
+
+    batches = Waited(loaded())
+    for step, _, _ in batches:
+        clock[0] += 5.0
+        assert batches.seconds == 2.0 * (step + 1)
+    assert (batches.seconds, clock[0]) == (6.0, 21.0)
 
 
 class Killed(Exception):
