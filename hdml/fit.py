@@ -31,6 +31,7 @@ from hdml.settings import decide
 from hdml.sources import read_photos
 from hdml.splits import make_rule, split_photos, validation_photos
 from hdml.train import TrainConfig, make_sampler, train
+from hdml.warnings import reporting, say_batches
 from hdml.watcher import Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
@@ -147,6 +148,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
     say_split(split, measured_on, watcher)
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
+    say_batches(config, make_sampler(config, split.train_set.labels.tolist()), split.train_set, watcher)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
     if "before" not in record:
@@ -167,7 +169,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher) -> dict[str
             validation_set=validation_photos(split.validation_set, split.train_set) if split.validation_set else None,
             run=run,
             device=device,
-            report=watcher.step,
+            report=reporting(watcher),
         )
         model, generator, state = load_trained(run, config)
         encoder = EncoderNetwork(model.backbone, model.head)
@@ -222,7 +224,7 @@ def _refit(
         validation_set=None,
         run=folder,
         device=device,
-        report=watcher.step,
+        report=reporting(watcher),
     )
     _, _, state = load_trained(folder, config)
     return {
