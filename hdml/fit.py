@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import hdml
+from hdml.advice import reporting, say_batches
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
 from hdml.data import LabelledPhotos, evaluation_preprocessing
@@ -31,7 +32,6 @@ from hdml.settings import decide
 from hdml.sources import read_photos
 from hdml.splits import make_rule, split_photos, validation_photos
 from hdml.train import TrainConfig, make_sampler, train
-from hdml.warnings import reporting, say_batches
 from hdml.watcher import Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hdml.advice import reporting, say_batches
 from hdml.data import LabelledPhotos
 from hdml.diagnostics import Spread, StepFigures
 from hdml.sampling import ClassSampler
 from hdml.train import TrainConfig, TrainProgress
-from hdml.warnings import reporting, say_batches
 
 
 class Notes:
