@@ -104,10 +104,11 @@ class Comparison:
         paired: in the order to show them.
         verdict: see :func:`conclude`; its first sentence is the headline.
         disagreements: the ones to show, of one seed.
-        disagreements_in_all: how many there are; None when those to show are all.
         dropped: what was left out to stay within the budget, a sentence each.
         protocol: what makes the figures comparable, such as data, split sizes, seeds, steps, hash: names and values.
         command: repeats the comparison.
+        disagreements_in_all: how many there are; None when those to show are all.
+        margin: differences within it make none in use, in 0–1; the one that the verdicts were made with.
     """
 
     data: str
@@ -122,6 +123,7 @@ class Comparison:
     protocol: Mapping[str, str]
     command: str
     disagreements_in_all: int | None = None
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -140,6 +142,7 @@ class Comparison:
             "data": self.data,
             "method": self.method,
             "reference": self.reference,
+            "margin": self.margin,
             "arms": [_arm_json(arm) for arm in self.arms],
             "paired": [_paired_json(pair) for pair in self.paired],
             "disagreements": [_disagreement_json(found) for found in self.disagreements],
