@@ -5,6 +5,7 @@ done again, wherever it was done: copy run folders between machines, and say the
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from hdml.evaluate import QueryOutcomes
 from hdml.fit import plan_run
 from hdml.outcomes import Outcomes, read_outcomes
 from hdml.run import SPLIT, read_log, read_record, read_split, status_of, write_lists, write_record
+from hdml.significance import MARGIN, class_bootstrap, judge_arms
 from hdml.sources import read_photos
-from hdml.statistics import MARGIN, class_bootstrap, judge_arms
 from indexing.errors import HdmlError
 
 COMPARISON = "comparison.json"
@@ -344,14 +345,14 @@ def _protocol(record: Mapping[str, Any], plan: Plan, request: Request) -> dict[s
 
 def command_of(request: Request) -> str:
     """The command that asks for the same."""
-    words = ["hdml", "compare", request.data.name, "--seeds", str(request.seeds)]
+    words = ["hdml", "compare", str(request.data), "--seeds", str(request.seeds)]
     for key, value in request.settings.items():
-        words += [f"--{key.replace('_', '-')}", Path(str(value)).name] if value is not None else []
+        words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
     words += ["--steps", str(request.steps)] if request.steps else []
     words += ["--budget", f"{request.budget:.0f}s"] if request.budget else []
     for name in request.arms:
-        words += ["--arm", f'"{name}"' if " " in name else name]
-    return " ".join(words)
+        words += ["--arm", name]
+    return shlex.join(words)
 
 
 def cell_folder(folder: Path, spec: ArmSpec, seed: int) -> Path:

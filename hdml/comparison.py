@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hdml.evaluate import QueryOutcomes
-from hdml.statistics import LEAST_SEEDS, MARGIN, Verdict
+from hdml.significance import LEAST_SEEDS, MARGIN, Verdict
 
 MEASURES = {"map_at_r": "MAP@R", "recall_at_1": "R@1", "r_precision": "R-precision", "nmi": "NMI"}
 """Names of the measures in a record, and as they are written for people."""
@@ -51,7 +51,7 @@ class Paired:
         per_seed: differences, one a seed.
         difference: their mean.
         low, high: the interval that the verdict rests on, at ``level``; infinite when seeds do not tell.
-        level: its confidence, after Holm (:mod:`hdml.statistics`).
+        level: its confidence, after Holm (:mod:`hdml.significance`).
         p: adjusted by Holm for the arms compared.
         verdict: what follows.
         bootstrap_low, bootstrap_high: interval had the test held other classes, the gallery fixed; None when not drawn.

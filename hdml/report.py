@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from hdml.comparison import MEASURES, Answer, Arm, Comparison, Disagreement, Paired, deviation, percent, points
-from hdml.statistics import Verdict, paired_t
+from hdml.significance import Verdict, paired_t
 from indexing.errors import UnreadableImage
 from indexing.preprocess import open_rgb
 
@@ -109,7 +109,7 @@ def to_html(comparison: Comparison) -> str:
         "duration": _duration,
         "p": _p,
     }
-    margin, groups = comparison.margin, _by_measure(comparison.paired)
+    margin = comparison.margin
     headline, _, rest = comparison.verdict.partition(". ")
     return _printable(
         environment.get_template(_TEMPLATE).render(
