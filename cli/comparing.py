@@ -22,7 +22,8 @@ def compare(
         list[str] | None,
         typer.Option(
             "--arm",
-            help='An arm: untrained, or a loss with +hdml or without, e.g. "npair+hdml no-pull"; may be given several times.',
+            help='An arm: untrained, "frozen resnet50:imagenet", "frozen encoder.onnx", or a loss with +hdml or without, '
+            'e.g. "npair+hdml no-pull"; may be given several times.',
             show_default="untrained, npair, npair+hdml, multi-similarity, multi-similarity+hdml, proxy-anchor",
         ),
     ] = None,

@@ -181,7 +181,7 @@ def _run_cell(
         plan_run(request.data, run, watcher=watcher, **{**shared, **spec.settings, **chosen})
         _measure_before_once(run, folder_of=run.parent, seed=seed)
     watcher.say(f"{spec.name}, seed {seed}")
-    carry_out_cell(run, frozen=None if spec.trains else spec.name, device=device, watcher=watcher)
+    carry_out_cell(run, frozen=spec.frozen, device=device, watcher=watcher)
 
 
 def _measure_before_once(run: Path, *, folder_of: Path, seed: int) -> None:
