@@ -90,7 +90,9 @@ def train(
     photos_per_class: Annotated[
         int | None, typer.Option(min=2, help="Photos of each class in a batch.", show_default="the loss's own; 2 with HDML")
     ] = None,
-    dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
+    dimension: Annotated[
+        int | None, typer.Option(min=2, help="Length of the embeddings.", show_default="128; paper: 256 for cub200, 512 for sop")
+    ] = None,
     lr: Annotated[
         float | None,
         typer.Option(min=0, help="Learning rate of the backbone.", show_default="4e-4 from trained weights, 1e-3 from none"),

@@ -105,6 +105,7 @@ def plan_run(
             loss=loss,
             method=method,
             setting=setting,
+            data_set=data_set,
             lr=lr,
             from_scratch=weights == "none",
             classes_per_batch=classes_per_batch,

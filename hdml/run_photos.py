@@ -31,7 +31,7 @@ def read_run_photos(
             f"A run goes on with the photos it began with, but those in {photos.root} have changed since "
             f"{record['started']}; start a new run."
         )
-    decoded = TrainingPhotos(photos.root, config.image_size)
+    decoded = TrainingPhotos(photos.root, config.image_size, as_authors=config.setting == "paper")
     done = 0
 
     def on_read() -> None:
