@@ -218,7 +218,7 @@ def _judge(specs: Sequence[ArmSpec], plan: Plan, request: Request, folder: Path)
     record = records[reference][0]
     return Comparison(
         data=record["data"]["name"],
-        photos=Path(record["data"]["root"]) if Path(record["data"]["root"]).is_dir() else Path(record["data"]["root"]).parent,
+        photos=read_photos(request.data, None).root,  # a run may come from another machine
         method=method,
         reference=reference,
         arms=arms,
