@@ -136,7 +136,9 @@ def by_loops(loop: Loop, *, paper: bool, penalty: float) -> dict[str, Tensor]:
     first, others = -sum(logs[:N]) / N, -sum(logs[N:]) / (N * N)
     error = sum(((features[k].detach() - generated[k]) ** 2).sum() for k in range(2 * N))
     if paper:
-        model = weight * (real + l2) + (1 - weight) * synthetic
+        compared = sum((row**2).sum() for row in again[N:]) / (N * N)
+        again_l2 = hardness.regulariser * (sum((row**2).sum() for row in again[:N]) / N + compared) / 4
+        model = weight * (real + l2) + (1 - weight) * (synthetic + again_l2)
         generator = 0.5 * error + 0.5 * 1e4 * (first + others)
     else:
         model = weight * real + (1 - weight) * synthetic + l2
