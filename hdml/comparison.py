@@ -101,7 +101,7 @@ class Comparison:
         method: name of the hardness-aware arm that the verdict is about.
         reference: name of the arm that it is held against.
         arms: in the order to show them.
-        paired: in the order to show them.
+        paired: in the order to show them; of the method against the reference, the deciding measure first.
         verdict: see :func:`conclude`; its first sentence is the headline.
         disagreements: the ones to show, of one seed.
         dropped: what was left out to stay within the budget, a sentence each.
