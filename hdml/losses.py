@@ -113,7 +113,7 @@ def _unit_distances(anchors: Tensor, positives: Tensor, negatives: Tensor) -> tu
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Euclidean length over the last dimension, kept; never 0, so that it can be divided by, and of gradient 0 where it would be."""
+    """Euclidean length over the last dimension, kept; never 0, so that it can be divided by, and its gradient there is 0."""
     return vectors.square().sum(-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny).sqrt()
 
 

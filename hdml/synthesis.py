@@ -48,7 +48,7 @@ def pull_negatives(anchors: Tensor, positives: Tensor, negatives: Tensor, share:
     anchors, positives, negatives = _checked(anchors, positives, negatives, share)
     offset = negatives - anchors
     d_an, d_ap = length(offset), length(positives - anchors)
-    # A zero distance would put 0/0 into the branch that `where` does not take, and NaN survives it in the gradient: no length is 0.
+    # 0/0 in the branch that `where` does not take would survive it as a NaN in the gradient; that is why no length is 0.
     pulled = anchors + offset * ((share * d_an + (1 - share) * d_ap) / d_an)
     return torch.where(d_an > d_ap, pulled, negatives)
 
