@@ -113,13 +113,8 @@ def _unit_distances(anchors: Tensor, positives: Tensor, negatives: Tensor) -> tu
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Euclidean length over the last dimension, kept; its gradient at zero is zero instead of NaN."""
-    return vectors.square().sum(-1, keepdim=True).clamp_min(smallest(vectors.dtype) ** 2).sqrt()
-
-
-def smallest(dtype: torch.dtype) -> float:
-    """What a length is divided by at least; its square is still a normal number."""
-    return float(torch.finfo(dtype).tiny ** 0.5)
+    """Euclidean length over the last dimension, kept; never 0, so that it can be divided by, and its gradient there is 0."""
+    return vectors.square().sum(-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny).sqrt()
 
 
 def _mean(terms: Tensor) -> Tensor:

@@ -224,6 +224,14 @@ def test_losses_that_normalise_are_pulled_on_the_sphere() -> None:
     assert ten.metric_loss == pytest.approx(one.metric_loss)
 
 
+@pytest.mark.parametrize("loss", [name for name in TAKE_HDML if LOSSES[name].normalizes])
+def test_losses_that_normalise_see_the_distance_of_the_pull(loss: str) -> None:
+    """A point of the segment would be normalised back out, farther away than the equations ask for."""
+    figures = Loop(loss, variants=["no-generator"]).losses().figures
+    assert figures.pulled_distance < 0.95 * figures.real_distance
+    assert figures.synthetic_distance == pytest.approx(figures.pulled_distance)
+
+
 def test_no_pull_leaves_negatives_where_they_are() -> None:
     figures = Loop(variants=["no-pull"]).losses().figures
     assert figures.pulling_share == 1.0
