@@ -120,7 +120,9 @@ def to_html(comparison: Comparison) -> str:
             cost=_relative_cost(comparison),
             measures=MEASURES,
             panels=[(measure, axis_of_arms(comparison.arms, measure)) for measure in PLOTTED],
-            differences=[(measure, pairs, axis_of_differences(pairs, margin)) for measure, pairs in groups],
+            differences=[
+                (measure, pairs, axis_of_differences(pairs, margin)) for measure, pairs in _by_measure(comparison.paired)
+            ],
             interval_of=interval_of,
             mean=statistics.fmean,
             deviation=deviation,
