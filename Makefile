@@ -6,7 +6,7 @@ SOURCES := pyproject.toml constraints.txt tools/install.py
 CHECKED := hdml indexing cli app tests benchmarks tools
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format bench constraints clean
+.PHONY: help install dev demo test mutants lint format bench constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 ##/p' Makefile | awk -F ' ## *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -30,6 +30,9 @@ demo: install  ## Train on the built-in butterflies, index and search them, open
 test: dev  ## Run every test, those of the web page in Chromium
 	@$(BIN)/python tools/chromium.py
 	@$(BIN)/pytest
+
+mutants: dev  ## Break the method one line at a time and see its tests fail
+	@$(BIN)/python tools/mutants.py
 
 lint: dev  ## Check style and types
 	@$(BIN)/ruff check $(CHECKED)

@@ -1,32 +1,30 @@
 """``hdml compare``."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
-from cli.training import BACKBONE_HELP, WEIGHTS_HELP, built_in_photos, choose_torch_device
+from cli.training import BACKBONE_HELP, DATA_HELP, WEIGHTS_HELP, RootOption, built_in_photos, choose_torch_device
 from indexing.errors import HdmlError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def compare(
-    data: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of photos, one sub-folder per class, or a manifest; the built-in butterflies when left out."),
-    ] = None,
-    arm: Annotated[
+    data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the built-in butterflies when left out.")] = None,
+    root: RootOption = None,
+    arms: Annotated[
         list[str] | None,
         typer.Option(
-            "--arm",
-            help='An arm: untrained, or a loss with +hdml or without, e.g. "npair+hdml no-pull"; may be given several times.',
-            show_default="untrained, npair, npair+hdml, multi-similarity, multi-similarity+hdml, proxy-anchor",
+            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen encoder.onnx", or a loss, with +hdml '
+            'or without, and changes, e.g. "npair+hdml no-pull"; may be given several times.',
+            show_default=",".join(
+                ("untrained", "npair", "npair+hdml", "multi-similarity", "multi-similarity+hdml", "proxy-anchor")
+            ),
         ),
     ] = None,
-    arms: Annotated[str | None, typer.Option(help="The same as a list with commas.")] = None,
     controls: Annotated[
         bool, typer.Option("--controls", help="Add arms that say why: without the pull, without the generator, equal compute, …")
     ] = False,
@@ -64,16 +62,20 @@ def compare(
     from hdml.compare import Request
     from hdml.compare import compare as carry_out
     from hdml.report import write_report
+    from hdml.sources import find_source
 
     display = Display(json_output=json_output)
     torch_device = choose_torch_device(device)
-    if data is None:
-        data = built_in_photos(workspace, display)
+    if data is None and root is None:
+        source, data_set = built_in_photos(workspace, display), None
         weights = "none" if weights == "auto" else weights
-    names = [*(arm or []), *(part.strip() for part in (arms or "").split(",") if part.strip())] or list(DEFAULT_ARMS)
+    else:
+        source, data_set = find_source(data, root)
+    names = [part.strip() for given in arms or () for part in given.split(",") if part.strip()] or list(DEFAULT_ARMS)
     names += [control for control in CONTROLS if controls and control not in names]
     request = Request(
-        data=data,
+        data=source,
+        data_set=data_set,
         arms=tuple(names),
         seeds=seeds,
         steps=steps,
@@ -86,7 +88,7 @@ def compare(
             "classes_per_batch": classes_per_batch,
         },
     )
-    folder = workspace / "comparisons" / (name or data.resolve().stem)
+    folder = workspace / "comparisons" / (name or data_set or (source.resolve().name if source.is_dir() else source.stem))
     display.say(f"Comparison {folder} on {torch_device}")
     try:
         with display.bars():

@@ -85,6 +85,7 @@ def start(
 
 app.command("train")(training.train)
 app.command("export")(training.export)
+app.command("curves")(training.curves)
 app.command("eval")(training.evaluate)
 app.command("compare")(comparing.compare)
 app.command("index")(galleries.index)

@@ -105,7 +105,9 @@ def train(
             show_default="the whole batch",
         ),
     ] = None,
-    dimension: Annotated[int, typer.Option(min=2, help="Length of the embeddings.")] = 128,
+    dimension: Annotated[
+        int | None, typer.Option(min=2, help="Length of the embeddings.", show_default="128; paper: 256 for cub200, 512 for sop")
+    ] = None,
     lr: Annotated[
         float | None,
         typer.Option(min=0, help="Learning rate of the backbone.", show_default="4e-4 from trained weights, 1e-3 from none"),
@@ -280,6 +282,28 @@ def evaluate(
     display.evaluation(measured.evaluation.to_json())
     if json_output:
         print_json(measured.evaluation.to_json())
+
+
+def curves(
+    run: Annotated[str | None, typer.Argument(help="A run, by name; the one that trained last when left out.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Draw what a run has logged, finished or not, as one HTML file: losses, λ, distances, labels kept, validation.
+
+    Example: hdml curves
+    """
+    from cli.display import Display, print_json
+    from hdml.curves import write_curves
+    from hdml.run import LOG
+
+    logged = sorted((workspace / "runs").glob(f"*/{LOG}"), key=lambda file: file.stat().st_mtime)
+    if run is None and not logged:
+        raise HdmlError(f"Curves need a run that has trained, but {workspace / 'runs'} has none; begin with hdml train.")
+    page = write_curves(workspace / "runs" / run if run else logged[-1].parent)
+    Display(json_output=json_output).say(f"Wrote {page}")
+    if json_output:
+        print_json({"curves": str(page)})
 
 
 def carry_out(

@@ -1,18 +1,15 @@
 """The arms of a comparison by name: a loss, ``+hdml`` or not, and what is changed about it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hdml.hardness import VARIANTS
 from hdml.metric_losses import LOSSES, loss_spec
 from indexing.errors import HdmlError
 
-FROZEN = {
-    "untrained": "features of the starting weights, as they are",
-    "untrained whitened": "the same, whitened by the principal components of the training photos",
-}
-"""Arms that do not train."""
 MODIFIERS: dict[str, tuple[dict[str, Any], str]] = {
     **{name: ({"variants": (name,)}, what) for name, what in VARIANTS.items()},
     "paper": ({"setting": "paper"}, "in the setting of the paper's authors"),
@@ -34,14 +31,22 @@ _STRENGTHS = (1 / 3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """How to embed without training: by the starting weights, or by an encoder.onnx; whitened or not."""
+
+    whiten: bool
+    encoder: Path | None = None
+
+
+@dataclass(frozen=True)
 class ArmSpec:
     """One way to train.
 
     Attributes:
         name: as it is asked for and shown.
         description: in words.
-        settings: what it changes, as :func:`hdml.fit.plan_run` takes it; empty for an arm that does not train.
-        trains: whether it does.
+        settings: what it changes, as :func:`hdml.fit.plan_run` takes it.
+        frozen: of an arm that does not train.
         equal_compute: whether its steps are lengthened to the time of HDML's.
         tuned: whether its strength is chosen on validation classes.
     """
@@ -49,9 +54,13 @@ class ArmSpec:
     name: str
     description: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    trains: bool = True
+    frozen: Frozen | None = None
     equal_compute: bool = False
     tuned: bool = False
+
+    @property
+    def trains(self) -> bool:
+        return self.frozen is None
 
     @property
     def is_hdml(self) -> bool:
@@ -64,7 +73,7 @@ class ArmSpec:
     @property
     def slug(self) -> str:
         """The name as part of a folder's name."""
-        return self.name.replace(" ", "_")
+        return re.sub(r"[^\w+.:-]", "_", self.name)
 
 
 def arm_spec(name: str) -> ArmSpec:
@@ -74,13 +83,13 @@ def arm_spec(name: str) -> ArmSpec:
         HdmlError: the name has an unknown loss or change, or a combination that cannot be.
     """
     name = " ".join(name.split())
-    if name in FROZEN:
-        return ArmSpec(name, FROZEN[name], trains=False)
+    if name.split(" ")[0] in ("untrained", "frozen"):
+        return _frozen_arm(name)
     first, *changes = name.split(" ") if name else [""]
     loss, plus, suffix = first.partition("+")
     if loss not in LOSSES or (plus and suffix != "hdml"):
         raise HdmlError(
-            f"An arm is untrained, or a loss ({', '.join(LOSSES)}), with +hdml or without, and changes after it "
+            f"An arm is untrained, frozen NETWORK, or a loss ({', '.join(LOSSES)}), with +hdml or without, and changes after it "
             f"({', '.join(MODIFIERS)}); got {name!r}."
         )
     spec = loss_spec(loss)
@@ -97,6 +106,30 @@ def arm_spec(name: str) -> ArmSpec:
         settings |= {**given, "variants": (*settings["variants"], *given.get("variants", ()))}
         told.append(what)
     return ArmSpec(name, "; ".join(told), settings, equal_compute="equal-compute" in changes, tuned="tuned" in changes)
+
+
+def _frozen_arm(name: str) -> ArmSpec:
+    """``untrained``, ``frozen resnet50:imagenet`` or ``frozen encoder.onnx``, each with ``whitened`` behind it or not."""
+    kind, *rest = name.split(" ")
+    whiten = rest[-1:] == ["whitened"]
+    network = " ".join(rest[:-1] if whiten else rest)
+    how = ", whitened by the principal components of the training photos" if whiten else ""
+    if kind == "untrained":
+        if network:
+            raise HdmlError(
+                f"An untrained arm is untrained or untrained whitened, got {name!r}; other networks are frozen NETWORK."
+            )
+        return ArmSpec(name, f"features of the starting weights{how}", frozen=Frozen(whiten))
+    if network.endswith(".onnx"):
+        encoder = Path(network)
+        if not encoder.is_file():
+            raise HdmlError(f"A frozen arm needs an encoder.onnx or a torchvision network, but there is no file {network}.")
+        return ArmSpec(name, f"embeddings of {encoder.name}{how}", frozen=Frozen(whiten, encoder.resolve()))
+    backbone, _, weights = network.partition(":")
+    if not backbone:
+        raise HdmlError(f"A frozen arm is frozen resnet50:imagenet, frozen resnet18:FILE or frozen ENCODER.onnx, got {name!r}.")
+    settings = {"backbone": backbone, "weights": weights or "imagenet"}
+    return ArmSpec(name, f"features of {backbone}{how}", settings, frozen=Frozen(whiten))
 
 
 def arm_specs(names: Sequence[str]) -> list[ArmSpec]:

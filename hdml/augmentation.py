@@ -24,6 +24,7 @@ _CACHE_SCALE = 1.3
 _CROP_AREA = (0.35, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
 _TURN = 20.0  # degrees, to either side
+_AUTHORS_SCALE = 256 / 227  # of the photo's sides to the crop's
 
 
 class TrainingPhotos:
@@ -32,11 +33,14 @@ class TrainingPhotos:
     Args:
         root: the folder.
         crop: side of the network's square input in pixels.
+        as_authors: crops as in the paper's section 4.2, a fixed part of the whole photo made square; else ours, of random area
+            and from a turned photo.
         sharers: processes that each keep photos in the same memory.
     """
 
-    def __init__(self, root: Path, crop: int, *, sharers: int = 1) -> None:
+    def __init__(self, root: Path, crop: int, *, as_authors: bool = False, sharers: int = 1) -> None:
         self._root = root
+        self._as_authors = as_authors
         self._crop = crop
         self._shorter_side = round(_CACHE_SCALE * crop)
         self._cache: dict[Photo, NDArray[np.uint8]] = {}
@@ -107,17 +111,23 @@ class TrainingPhotos:
             ) from error
 
     def _augmented(self, photo: Photo, random: np.random.Generator) -> NDArray[np.uint8]:
-        """A random crop and a coin's flip (arXiv:1903.05503, section 4.2), the crop of random area and from a turned photo.
-
-        What turns into view from beyond the photo's edge has the photo's mean colour.
-        """
+        """A random crop and a coin's flip; what turns into view from beyond the photo's edge has the photo's mean colour."""
         pixels = self._cache.get(photo)
         pixels = self._decode_again(photo) if pixels is None else pixels
+        if self._as_authors:
+            return _authors_crop(Image.fromarray(pixels), self._crop, random)
         mean = tuple(round(value) for value in pixels.mean((0, 1)))
         turned = Image.fromarray(pixels).rotate(random.uniform(-_TURN, _TURN), Image.Resampling.BILINEAR, fillcolor=mean)
         box = _random_box(turned.width, turned.height, random)
         crop = turned.resize((self._crop, self._crop), Image.Resampling.BILINEAR, box=box)
         return np.asarray(crop)[:, :: -1 if random.random() < 0.5 else 1]
+
+
+def _authors_crop(image: Image.Image, crop: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    side = round(_AUTHORS_SCALE * crop)
+    square = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    left, top = random.integers(0, side - crop, size=2, endpoint=True)
+    return square[top : top + crop, left : left + crop][:, :: -1 if random.random() < 0.5 else 1]
 
 
 def _random_box(width: int, height: int, random: np.random.Generator) -> tuple[float, float, float, float]:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from hdml.arms import Frozen
 from indexing.errors import HdmlError
 
 _ORPHANED = 1
@@ -26,11 +27,11 @@ class CellWatcher(Protocol):
         """Steps of a cell done so far."""
 
 
-def carry_out_cell(run: Path, *, frozen: str | None, device: str, watcher: CellWatcher) -> None:
+def carry_out_cell(run: Path, *, frozen: Frozen | None, device: str, watcher: CellWatcher) -> None:
     """Carry a planned run to its end in another process.
 
     Args:
-        frozen: name of an arm that does not train; None trains.
+        frozen: how to embed without training; None trains.
         device: torch's name of it.
 
     Raises:
@@ -69,7 +70,7 @@ def _listen(messages: Connection, cell: str, watcher: CellWatcher) -> str | None
             watcher.say(str(content))
 
 
-def _carry_out(run: Path, frozen: str | None, device: str, messages: Connection, parent: int) -> None:
+def _carry_out(run: Path, frozen: Frozen | None, device: str, messages: Connection, parent: int) -> None:
     import torch
 
     from hdml.fit import finish_run
@@ -80,7 +81,7 @@ def _carry_out(run: Path, frozen: str | None, device: str, messages: Connection,
     watcher = _Messenger(messages, parent)
     try:
         if frozen is not None:
-            measure_frozen(run, whiten=frozen == "untrained whitened", device=torch.device(device), watcher=watcher)
+            measure_frozen(run, frozen, device=torch.device(device), watcher=watcher)
         else:
             finish_run(run, device=torch.device(device), watcher=watcher)
     except HdmlError as error:

@@ -5,6 +5,7 @@ done again, wherever it was done: copy run folders between machines, and say the
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from hdml.evaluate import QueryOutcomes
 from hdml.fit import plan_run
 from hdml.outcomes import Outcomes, read_outcomes
 from hdml.run import SPLIT, read_log, read_record, read_split, status_of, write_lists, write_record
+from hdml.significance import MARGIN, class_bootstrap, judge_arms
 from hdml.sources import read_photos
-from hdml.statistics import MARGIN, class_bootstrap, judge_arms
 from indexing.errors import HdmlError
 
 COMPARISON = "comparison.json"
@@ -35,12 +36,13 @@ class Request:
     """What a comparison is asked for.
 
     Attributes:
-        data: folder or manifest.
+        data: folder, manifest, or where ``data_set`` lies.
         arms: names of arms.
         seeds: number of seeds, from 0.
         settings: of :func:`hdml.fit.plan_run`, the same for all arms.
         steps: of every arm; None as :func:`hdml.fit.plan_run` decides.
         budget: seconds; None for none.
+        data_set: one of :data:`hdml.public_sets.PUBLISHED`.
     """
 
     data: Path
@@ -49,11 +51,17 @@ class Request:
     settings: Mapping[str, Any]
     steps: int | None = None
     budget: float | None = None
+    data_set: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As kept in comparison.json, to tell whether a folder is this request's."""
         asked = {"data": str(self.data.resolve()), "arms": list(self.arms), "seeds": self.seeds, "steps": self.steps}
-        return {**asked, "budget": self.budget, "settings": {key: _plain(value) for key, value in self.settings.items()}}
+        return {
+            **asked,
+            "data_set": self.data_set,
+            "budget": self.budget,
+            "settings": {key: _plain(value) for key, value in self.settings.items()},
+        }
 
 
 class CompareWatcher(CellWatcher, Protocol):
@@ -84,7 +92,7 @@ def compare(
     specs = arm_specs(request.arms)
     if sum(spec.trains for spec in specs) < 1:
         raise HdmlError("A comparison needs at least one arm that trains; add one to --arms.")
-    if request.settings.get("test_classes") is None and not read_photos(request.data, None).parts:
+    if request.settings.get("test_classes") is None and not read_photos(request.data, request.data_set).parts:
         request = replace(request, settings={**request.settings, "test_classes": "half"})
     decided = _decided(request, specs, folder, device=device, watcher=watcher)
     kept = [spec for spec in specs if spec.name in decided.arms]
@@ -117,7 +125,13 @@ def _decided(
     probes = [folder / "probes" / name for name in ("plain", "hdml")]
     for probe, settings in zip(probes, ({"method": "plain"}, {"method": "hdml"}), strict=True):
         if status_of(probe) is None:
-            plan_run(request.data, probe, watcher=watcher, **{**request.settings, "steps": steps, **settings})
+            plan_run(
+                request.data,
+                probe,
+                watcher=watcher,
+                data_set=request.data_set,
+                **{**request.settings, "steps": steps, **settings},
+            )
     steps = int(read_record(probes[0])["config"]["steps"])
     if needs_costs:
         watcher.say("Timing some steps.")
@@ -177,10 +191,10 @@ def _run_cell(
         steps = round(plan.steps * plan.hdml_step_cost) if spec.equal_compute else plan.steps
         # Two photos of each class in every arm, so that the arms of one seed see the same batches.
         shared = {**request.settings, "photos_per_class": 2, "steps": steps, "seed": seed}
-        plan_run(request.data, run, watcher=watcher, **{**shared, **spec.settings, **chosen})
+        plan_run(request.data, run, watcher=watcher, data_set=request.data_set, **{**shared, **spec.settings, **chosen})
         _measure_before_once(run, folder_of=run.parent, seed=seed)
     watcher.say(f"{spec.name}, seed {seed}")
-    carry_out_cell(run, frozen=None if spec.trains else spec.name, device=device, watcher=watcher)
+    carry_out_cell(run, frozen=spec.frozen, device=device, watcher=watcher)
 
 
 def _measure_before_once(run: Path, *, folder_of: Path, seed: int) -> None:
@@ -217,7 +231,7 @@ def _judge(specs: Sequence[ArmSpec], plan: Plan, request: Request, folder: Path)
     record = records[reference][0]
     return Comparison(
         data=record["data"]["name"],
-        photos=Path(record["data"]["root"]) if Path(record["data"]["root"]).is_dir() else Path(record["data"]["root"]).parent,
+        photos=read_photos(request.data, request.data_set).root,  # a run may come from another machine
         method=method,
         reference=reference,
         arms=arms,
@@ -344,14 +358,13 @@ def _protocol(record: Mapping[str, Any], plan: Plan, request: Request) -> dict[s
 
 def command_of(request: Request) -> str:
     """The command that asks for the same."""
-    words = ["hdml", "compare", request.data.name, "--seeds", str(request.seeds)]
+    photos = [request.data_set, "--root", str(request.data)] if request.data_set else [str(request.data)]
+    words = ["hdml", "compare", *photos, "--seeds", str(request.seeds), "--arms", ",".join(request.arms)]
     for key, value in request.settings.items():
-        words += [f"--{key.replace('_', '-')}", Path(str(value)).name] if value is not None else []
+        words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
     words += ["--steps", str(request.steps)] if request.steps else []
     words += ["--budget", f"{request.budget:.0f}s"] if request.budget else []
-    for name in request.arms:
-        words += ["--arm", f'"{name}"' if " " in name else name]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def cell_folder(folder: Path, spec: ArmSpec, seed: int) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hdml.evaluate import QueryOutcomes
-from hdml.statistics import LEAST_SEEDS, MARGIN, Verdict
+from hdml.significance import LEAST_SEEDS, MARGIN, Verdict
 
 MEASURES = {"map_at_r": "MAP@R", "recall_at_1": "R@1", "r_precision": "R-precision", "nmi": "NMI"}
 """Names of the measures in a record, and as they are written for people."""
@@ -51,7 +51,7 @@ class Paired:
         per_seed: differences, one a seed.
         difference: their mean.
         low, high: the interval that the verdict rests on, at ``level``; infinite when seeds do not tell.
-        level: its confidence, after Holm (:mod:`hdml.statistics`).
+        level: its confidence, after Holm (:mod:`hdml.significance`).
         p: adjusted by Holm for the arms compared.
         verdict: what follows.
         bootstrap_low, bootstrap_high: interval had the test held other classes, the gallery fixed; None when not drawn.
@@ -101,13 +101,14 @@ class Comparison:
         method: name of the hardness-aware arm that the verdict is about.
         reference: name of the arm that it is held against.
         arms: in the order to show them.
-        paired: in the order to show them.
+        paired: in the order to show them; of the method against the reference, the deciding measure first.
         verdict: see :func:`conclude`; its first sentence is the headline.
         disagreements: the ones to show, of one seed.
-        disagreements_in_all: how many there are; None when those to show are all.
         dropped: what was left out to stay within the budget, a sentence each.
         protocol: what makes the figures comparable, such as data, split sizes, seeds, steps, hash: names and values.
         command: repeats the comparison.
+        disagreements_in_all: how many there are; None when those to show are all.
+        margin: differences within it make none in use, in 0–1; the one that the verdicts were made with.
     """
 
     data: str
@@ -122,6 +123,7 @@ class Comparison:
     protocol: Mapping[str, str]
     command: str
     disagreements_in_all: int | None = None
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -140,6 +142,7 @@ class Comparison:
             "data": self.data,
             "method": self.method,
             "reference": self.reference,
+            "margin": self.margin,
             "arms": [_arm_json(arm) for arm in self.arms],
             "paired": [_paired_json(pair) for pair in self.paired],
             "disagreements": [_disagreement_json(found) for found in self.disagreements],

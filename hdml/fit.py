@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import hdml
+from hdml.advice import reporting, say_batches
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
 from hdml.data import LabelledPhotos, evaluation_preprocessing
@@ -105,6 +106,7 @@ def plan_run(
             loss=loss,
             method=method,
             setting=setting,
+            data_set=data_set,
             lr=lr,
             from_scratch=weights == "none",
             classes_per_batch=classes_per_batch,
@@ -150,6 +152,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
     say_split(split, measured_on, watcher)
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
+    say_batches(config, make_sampler(config, split.train_set.labels.tolist()), split.train_set, watcher)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
     if "before" not in record:
@@ -170,7 +173,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
             validation_set=validation_photos(split.validation_set, split.train_set) if split.validation_set else None,
             run=run,
             device=device,
-            report=watcher.step,
+            report=reporting(watcher),
             processes=processes,
         )
         model, generator, state = load_trained(run, config)
@@ -269,7 +272,7 @@ def _train_anew(
         validation_set=None,
         run=folder,
         device=device,
-        report=watcher.step,
+        report=reporting(watcher),
         processes=processes,
     )
 

@@ -1,6 +1,7 @@
 """Arms of a comparison that do not train: the starting weights' own features, as they are or whitened."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hdml.arms import Frozen
 from hdml.data import LabelledPhotos, evaluation_preprocessing
 from hdml.device import peak_memory
 from hdml.embed import embed_photos
@@ -20,16 +22,20 @@ from hdml.run_photos import check_leaks, read_run_photos
 from hdml.train import TrainConfig
 from hdml.watcher import Watcher
 from hdml.weights import load_backbone
+from indexing.errors import HdmlError
+from indexing.indexer import embed_files
 
 _LEAST_VARIANCE = 1e-6  # of the first component's: below it is noise, which whitening would blow up
 
 
-def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Watcher) -> None:
+def measure_frozen(run: Path, frozen: Frozen, *, device: torch.device, watcher: Watcher) -> None:
     """Measure a planned run as it begins, and record that as its end: ``after``, outcomes, seconds.
 
-    Args:
-        whiten: rotate and scale features so that those of the training photos have unit variance along their principal
-            components, the first D of them; nothing is learned from labels.
+    Whitened, features are rotated and scaled so that those of the training photos have unit variance along their principal
+    components, the first D of them; nothing is learned from labels.
+
+    Raises:
+        HdmlError: a photo cannot be read, or the encoder is not one of ours.
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
@@ -37,14 +43,8 @@ def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Wa
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
     began = time.monotonic()
-    torch.manual_seed(config.seed)
-    network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
-    preprocessing = evaluation_preprocessing(config.image_size)
-
-    def embed(photos: LabelledPhotos) -> NDArray[np.float32]:
-        return embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
-
-    whitening = Whitening(embed(split.train_set), config.dimension) if whiten else None
+    embed = _by_encoder(frozen.encoder, device) if frozen.encoder else _by_weights(config, device)
+    whitening = Whitening(embed(split.train_set), config.dimension) if frozen.whiten else None
     measured_on, photos = measured_photos(split)
     parts = [photos.queries] if photos.gallery is None else [photos.queries, photos.gallery]
     embedded = [embed(part) for part in parts]
@@ -59,10 +59,29 @@ def measure_frozen(run: Path, *, whiten: bool, device: torch.device, watcher: Wa
     write_outcomes(run, evaluation.outcomes, photos)
     write_lists(run / SPLIT, split.to_json())
     record |= {"after": evaluation.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
-    if not whiten:  # what other runs call before
+    if frozen == Frozen(whiten=False):  # what other runs call before
         record["before"] = record["after"]
     record |= {"seconds": time.monotonic() - began, "peak_memory": peak_memory(device)}
     write_record(run, record | {"status": "finished", "method": "untrained"})
+
+
+def _by_weights(config: TrainConfig, device: torch.device) -> Callable[[LabelledPhotos], NDArray[np.float32]]:
+    torch.manual_seed(config.seed)
+    network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
+    preprocessing = evaluation_preprocessing(config.image_size)
+    return lambda photos: embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
+
+
+def _by_encoder(encoder: Path, device: torch.device) -> Callable[[LabelledPhotos], NDArray[np.float32]]:
+    def embed(photos: LabelledPhotos) -> NDArray[np.float32]:
+        vectors = []
+        for photo in embed_files(encoder, photos.files, boxes=photos.boxes or None, device=device.type):
+            if photo.vector is None:
+                raise HdmlError(f"{photo.path}: {photo.reason}")
+            vectors.append(photo.vector)
+        return np.stack(vectors)
+
+    return embed
 
 
 class Whitening:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from hdml.averages import BlockMean, WindowMean
 from hdml.diagnostics import StepFigures, tuple_figures
 from hdml.losses import embedding_regulariser, label_loss, length, reconstruction_loss
-from hdml.metric_losses import MetricLoss
+from hdml.metric_losses import LossSpec, MetricLoss
 from hdml.model import FeatureGenerator
 from hdml.synthesis import (
     SyntheticTuples,
@@ -116,7 +116,7 @@ class HardnessAware(nn.Module):
         self.paper = setting == "paper"
         self.alpha = alpha if alpha is not None else default_alpha(setting, loss.spec.name)
         self.beta = beta if beta is not None else default_beta(setting)
-        self.regulariser = 0.0 if loss.spec.normalizes else regulariser
+        self.regulariser = regulariser if has_regulariser(loss.spec, paper=self.paper) else 0.0
         self.variants = frozenset(variants)
         self.traced = "out-of-statistics" not in variants if self.paper else "in-statistics" in variants
         self.generator = FeatureGenerator(dimension, features)
@@ -173,7 +173,7 @@ class HardnessAware(nn.Module):
         classification = F.cross_entropy(self.classifier(features.detach()), labels)
         if self.paper:
             logged = weight * (real + penalty)
-            metric = logged + (1 - weight) * synthetic_loss
+            metric = logged + (1 - weight) * (synthetic_loss + self._synthetic_penalty(synthetic))
         else:
             # The loss over tuples, whose divisor is fixed; for our own losses it is J_m itself.
             logged = self._tuple_loss(*tuples.of(seen)).detach()
@@ -201,6 +201,11 @@ class HardnessAware(nn.Module):
     def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         assert self.loss.tuple_loss is not None
         return self.loss.tuple_loss(anchors, positives, negatives)
+
+    def _synthetic_penalty(self, synthetic: SyntheticTuples) -> Tensor:
+        """The length regulariser of J_syn in the authors' code, whose second mean is over positives and negatives."""
+        compared = torch.cat([synthetic.positives, synthetic.negatives.flatten(0, 1)])
+        return self.regulariser * embedding_regulariser(synthetic.anchors, compared)
 
     def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float) -> SyntheticTuples:
         synthetic = synthesize(
@@ -255,6 +260,11 @@ class HardnessAware(nn.Module):
         again = length(embedded[:count, None] - embedded[2 * count :].reshape(*tuples.negatives.shape, -1))
         wanted = length(synthetic.rows[tuples.anchors][:, None] - synthetic.pulled).detach()
         return (again / wanted.clamp_min(1e-6) - 1).square().mean()
+
+
+def has_regulariser(spec: LossSpec, *, paper: bool) -> bool:
+    """Whether embeddings' lengths have a price: with losses that see them; in the paper setting with N-pair alone."""
+    return spec.name == "npair" if paper else not spec.normalizes
 
 
 def default_alpha(setting: str, loss: str) -> float:

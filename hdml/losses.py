@@ -1,8 +1,9 @@
 """Losses over tuples, and the two losses of the generator.
 
 All take the same tuples, so that real and synthetic ones go through the same code: anchors [N, D], positives [N, D] and
-negatives [N, M, D], where row i of each belongs to anchor i alone. All are means with a fixed divisor, the satisfied tuples
-included: a mean over violations alone would hold J_avg up as they vanish (pytorch-metric-learning's AvgNonZeroReducer does).
+negatives [N, M, D], where row i of each belongs to anchor i alone. All are means with a fixed divisor (the paper
+setting's triplets a sum), the satisfied tuples included: a mean over violations alone would hold J_avg up as they vanish
+(pytorch-metric-learning's AvgNonZeroReducer does).
 
 Those that search by direction normalise what they are given; N-pair and triplet take lengths as they are.
 """
@@ -25,11 +26,15 @@ def npair_loss(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     return (torch.cat([to_positive, to_negatives], 1).logsumexp(1) - to_positive[:, 0]).mean()
 
 
-def triplet_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float) -> Tensor:
-    """Hinge on squared distances, d_ap² − d_an² + margin, over all N·M triplets (arXiv:1903.05503, equation 5)."""
+def triplet_loss(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float, summed: bool = False) -> Tensor:
+    """Hinge on squared distances, d_ap² − d_an² + margin, over all N·M triplets (arXiv:1903.05503, equation 5).
+
+    The mean, or the sum as in the authors' code, which their α = 7 goes with.
+    """
     d_ap = (anchors - positives).square().sum(-1, keepdim=True)
     d_an = (anchors[:, None] - negatives).square().sum(-1)
-    return _mean(F.relu(d_ap - d_an + margin))
+    hinges = F.relu(d_ap - d_an + margin)
+    return hinges.sum() if summed else _mean(hinges)
 
 
 def contrastive_loss(
@@ -108,13 +113,8 @@ def _unit_distances(anchors: Tensor, positives: Tensor, negatives: Tensor) -> tu
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Euclidean length over the last dimension, kept; its gradient at zero is zero instead of NaN."""
-    return vectors.square().sum(-1, keepdim=True).clamp_min(smallest(vectors.dtype) ** 2).sqrt()
-
-
-def smallest(dtype: torch.dtype) -> float:
-    """What a length is divided by at least; its square is still a normal number."""
-    return float(torch.finfo(dtype).tiny ** 0.5)
+    """Euclidean length over the last dimension, kept; never 0, so that it can be divided by, and its gradient there is 0."""
+    return vectors.square().sum(-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny).sqrt()
 
 
 def _mean(terms: Tensor) -> Tensor:

@@ -231,7 +231,13 @@ class MetricLoss(nn.Module):
 
 
 def metric_loss(
-    name: str, *, classes_per_batch: int, classes: int = 0, dimension: int = 0, options: Mapping[str, float] | None = None
+    name: str,
+    *,
+    classes_per_batch: int,
+    classes: int = 0,
+    dimension: int = 0,
+    options: Mapping[str, float] | None = None,
+    summed: bool = False,
 ) -> MetricLoss:
     """The metric loss of a name in ``LOSSES``.
 
@@ -239,9 +245,11 @@ def metric_loss(
         classes_per_batch: N, for the value at chance.
         classes, dimension: of the training set and of the embeddings, for losses with proxies.
         options: of the loss's own, over its defaults.
+        summed: the triplet loss as the authors of HDML sum it; others have no such form.
 
     Raises:
-        ValueError: unknown name or option, or a loss with proxies that is not told the classes and the dimension.
+        ValueError: unknown name or option, a sum of another loss than triplet,
+            or a loss with proxies that is not told the classes and the dimension.
     """
     spec = loss_spec(name)
     unknown = sorted(set(options or {}) - set(spec.options))
@@ -250,6 +258,10 @@ def metric_loss(
     if spec.has_proxies and not (classes and dimension):
         raise ValueError(f"{name} has a proxy for every class and needs classes and dimension, got {classes} and {dimension}")
     chosen = {**spec.options, **(options or {})}
+    if summed:
+        if name != "triplet":
+            raise ValueError(f"triplet alone can be summed over its tuples, got {name!r}")
+        chosen["summed"] = True
     return MetricLoss(spec, chosen, classes_per_batch=classes_per_batch, classes=classes, dimension=dimension)
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from hdml.comparison import MEASURES, Answer, Arm, Comparison, Disagreement, Paired, deviation, percent, points
-from hdml.statistics import MARGIN, Verdict, paired_t
+from hdml.significance import Verdict, paired_t
 from indexing.errors import UnreadableImage
 from indexing.preprocess import open_rgb
 
@@ -27,6 +27,7 @@ SHOWN_DISAGREEMENTS = 24
 PLOTTED = ("map_at_r", "recall_at_1")
 _TEMPLATE = "report.html.jinja"
 _PICTURE = 200  # pixels of a photo's longer side: sharp at 100 on a fine screen
+_LEAST_ROOM = 0.01  # of an axis beside its values, in 0–1
 _MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 _MARKDOWN_SPECIAL = "\\`*_{}[]()<>#+-!|~&"
 
@@ -66,21 +67,22 @@ class Axis:
 
 
 def axis_of_arms(arms: Sequence[Arm], measure: str) -> Axis:
-    """An axis that holds every seed of every arm and, as far as they lie within 0–1, the intervals of the means."""
+    """An axis that holds every seed of every arm; intervals of the means that dwarf their range run off its ends."""
     seen = [value for arm in arms for value in arm.measured(measure)]
-    seen += [bound for arm in arms for bound in interval_of(arm, measure) if math.isfinite(bound)]
-    low, high = max(0.0, min(seen)), min(1.0, max(seen))
-    room = max(0.05 * (high - low), 0.005)
-    return Axis(low - room, high + room)
+    room = max(max(seen) - min(seen), _LEAST_ROOM)
+    least, most = max(0.0, min(seen) - room), min(1.0, max(seen) + room)
+    bounds = [bound for arm in arms for bound in interval_of(arm, measure) if math.isfinite(bound)]
+    shown = seen + [min(max(bound, least), most) for bound in bounds]
+    return Axis(min(shown) - 0.05 * room, max(shown) + 0.05 * room)
 
 
-def axis_of_differences(pairs: Sequence[Paired]) -> Axis:
+def axis_of_differences(pairs: Sequence[Paired], margin: float) -> Axis:
     """An axis with 0 and the margin in it; intervals that dwarf every difference do not stretch it and run off its ends."""
     differences = [value for pair in pairs for value in pair.per_seed]
-    largest = 3 * max(MARGIN, *map(abs, differences))
+    largest = 3 * max(margin, *map(abs, differences))
     bounds = [bound for pair in pairs for bound in (pair.low, pair.high, pair.bootstrap_low, pair.bootstrap_high)]
     seen = [min(max(bound, -largest), largest) for bound in bounds if bound is not None and math.isfinite(bound)]
-    low, high = min(*differences, *seen, -1.5 * MARGIN), max(*differences, *seen, 1.5 * MARGIN)
+    low, high = min(*differences, *seen, -1.5 * margin), max(*differences, *seen, 1.5 * margin)
     return Axis(low - 0.04 * (high - low), high + 0.04 * (high - low))
 
 
@@ -101,12 +103,13 @@ def to_html(comparison: Comparison) -> str:
     )
     environment.filters |= {
         "points": points,
-        "percent": percent,
+        "percent": _unbroken,
         "share": _share,
         "bytes": _bytes,
         "duration": _duration,
         "p": _p,
     }
+    margin = comparison.margin
     headline, _, rest = comparison.verdict.partition(". ")
     return _printable(
         environment.get_template(_TEMPLATE).render(
@@ -117,12 +120,14 @@ def to_html(comparison: Comparison) -> str:
             cost=_relative_cost(comparison),
             measures=MEASURES,
             panels=[(measure, axis_of_arms(comparison.arms, measure)) for measure in PLOTTED],
-            differences=[(measure, pairs, axis_of_differences(pairs)) for measure, pairs in _by_measure(comparison.paired)],
+            differences=[
+                (measure, pairs, axis_of_differences(pairs, margin)) for measure, pairs in _by_measure(comparison.paired)
+            ],
             interval_of=interval_of,
             mean=statistics.fmean,
             deviation=deviation,
             marks=_MARKS,
-            margin=MARGIN,
+            margin=margin,
             isfinite=math.isfinite,
             disagreements=comparison.disagreements[:SHOWN_DISAGREEMENTS],
             disagreements_in_all=_disagreements_in_all(comparison),
@@ -249,6 +254,10 @@ def _spread(values: Sequence[float]) -> str:
     return _share(statistics.fmean(values)) + ("" if spread is None else f" ± {_share(spread)}")
 
 
+def _unbroken(level: float) -> str:
+    return percent(level).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _bytes(value: int | None) -> str:
     if value is None:
         return "–"
@@ -258,7 +267,7 @@ def _bytes(value: int | None) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _p(value: float) -> str:

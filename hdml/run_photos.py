@@ -32,7 +32,7 @@ def read_run_photos(
             f"A run goes on with the photos it began with, but those in {photos.root} have changed since "
             f"{record['started']}; start a new run."
         )
-    decoded = TrainingPhotos(photos.root, config.image_size, sharers=processes.size)
+    decoded = TrainingPhotos(photos.root, config.image_size, as_authors=config.setting == "paper", sharers=processes.size)
     done = 0
 
     def on_read() -> None:

@@ -26,9 +26,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Fields of :class:`hdml.train.TrainConfig` that a setting sets; those of the authors are the ones for Cars196."""
 
+PAPER_BY_DATA: dict[str, dict[str, Any]] = {
+    "cars196": {"beta": 1e4},
+    "cub200": {"backbone_lr": 6e-5, "head_lr": 6e-5, "beta": 5e3, "regulariser": 1.5e-2, "weight_decay": 1e-3, "dimension": 256},
+    "sop": {
+        "backbone_lr": 2e-5,
+        "head_lr": 2e-5,
+        "generator_lr": 5e-4,
+        "beta": 5e4,
+        "weight_decay": 9e-3,
+        "dimension": 512,
+    },
+}
+"""What the authors' settings for other data sets change."""
+PAPER_STEPS = 8000
+
 SCRATCH_LR = 1e-3
 FINE_TUNE_LR = 4e-4
-_PAPER_PAIRS = 64
+_PAPER_BATCH = 128  # photos
 _PAPER_TRIPLETS = 40
 
 
@@ -37,6 +52,7 @@ def decide(
     loss: str,
     method: str | None,
     setting: str,
+    data_set: str | None,
     lr: float | None,
     from_scratch: bool,
     classes_per_batch: int | None,
@@ -44,6 +60,10 @@ def decide(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fields of :class:`hdml.train.TrainConfig` for what a user chose; what is None, or not given, is decided here.
+
+    Args:
+        data_set: one of :data:`hdml.public_sets.PUBLISHED`, for some of which the authors have settings of their own.
+        given: other fields of the configuration.
 
     Raises:
         HdmlError: there is no such loss, setting or method, or they do not go together.
@@ -69,7 +89,8 @@ def decide(
             f"--photos-per-class must be 2 for {loss} with --method {method}, whose tuples are pairs; got {photos_per_class}."
         )
     photos = photos_per_class or (2 if method == "hdml" else spec.photos_per_class)
-    chosen = {**SETTINGS[setting], **{name: value for name, value in given.items() if value is not None}}
+    by_data = PAPER_BY_DATA.get(data_set or "", {}) if setting == "paper" else {}
+    chosen = {**SETTINGS[setting], **by_data, **{name: value for name, value in given.items() if value is not None}}
     if lr is not None:
         chosen["backbone_lr"] = lr
     elif setting == "default":
@@ -77,7 +98,7 @@ def decide(
     if classes_per_batch is None:
         classes_per_batch = _BATCH // photos
         if setting == "paper":
-            classes_per_batch = _PAPER_TRIPLETS if loss == "triplet" else _PAPER_PAIRS
+            classes_per_batch = _PAPER_TRIPLETS if loss == "triplet" else _PAPER_BATCH // photos
     return {
         **chosen,
         "loss": loss,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hdml.losses import length, smallest
+from hdml.losses import length
 from hdml.model import FeatureGenerator
 from hdml.tuples import Tuples
 
@@ -48,8 +48,8 @@ def pull_negatives(anchors: Tensor, positives: Tensor, negatives: Tensor, share:
     anchors, positives, negatives = _checked(anchors, positives, negatives, share)
     offset = negatives - anchors
     d_an, d_ap = length(offset), length(positives - anchors)
-    # A zero distance would put 0/0 into the branch that `where` does not take, and NaN survives it in the gradient.
-    pulled = anchors + offset * ((share * d_an + (1 - share) * d_ap) / d_an.clamp_min(smallest(d_an.dtype)))
+    # 0/0 in the branch that `where` does not take would survive it as a NaN in the gradient; that is why no length is 0.
+    pulled = anchors + offset * ((share * d_an + (1 - share) * d_ap) / d_an)
     return torch.where(d_an > d_ap, pulled, negatives)
 
 
@@ -66,7 +66,7 @@ def pull_on_sphere(anchors: Tensor, positives: Tensor, negatives: Tensor, share:
     # At the anchor itself or opposite to it the sine is 0, where a square root has no gradient.
     sine = (1 - cosine.square()).clamp_min(torch.finfo(cosine.dtype).eps).sqrt()
     across = negatives - (negatives * anchors).sum(-1, keepdim=True) * anchors
-    pulled = cosine * anchors + sine * across / length(across).clamp_min(smallest(across.dtype))
+    pulled = cosine * anchors + sine * across / length(across)
     return torch.where(d_an > d_ap, pulled, negatives)
 
 

@@ -26,7 +26,7 @@ from hdml.diagnostics import Spread, StepFigures, spread_of
 from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
 from hdml.gradient_cache import features_in_chunks
-from hdml.hardness import HardnessAware, StepLosses
+from hdml.hardness import HardnessAware, StepLosses, has_regulariser
 from hdml.losses import embedding_regulariser
 from hdml.measure import evaluate_network
 from hdml.metric_losses import MetricLoss, metric_loss
@@ -134,7 +134,7 @@ class Trainee:
     ) -> None:
         self.config = config
         self.loss = loss.to(device)
-        self.regulariser = 0.0 if loss.spec.normalizes else config.regulariser
+        self.regulariser = config.regulariser if has_regulariser(loss.spec, paper=config.setting == "paper") else 0.0
         self.model = EmbeddingModel(backbone, config.dimension).to(device).to(memory_format=torch.channels_last)
         groups = [
             {"params": list(backbone.parameters()), "lr": config.backbone_lr},
@@ -189,10 +189,19 @@ class Trainee:
         return pair_tuples(labels) if self.loss.spec.takes_hdml and self.config.photos_per_class == 2 else None
 
     def penalty(self) -> Tensor:
-        """Coupled weight decay, half of its factor times the squared length of all weights; 0 where it is decoupled."""
+        """Coupled weight decay, half of its factor times the squared length of the model's weights; 0 where it is decoupled.
+
+        Without BatchNorm's scales and shifts, as in the authors' code: a scale of 1 for each channel would keep J_avg up.
+        """
         if self.config.setting != "paper":
             return torch.zeros(())
-        squares = torch.stack([parameter.square().sum() for parameter in self.model.parameters()])
+        decayed = [
+            parameter
+            for module in self.model.modules()
+            if not isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for parameter in module.parameters(recurse=False)
+        ]
+        squares = torch.stack([parameter.square().sum() for parameter in decayed])
         return 0.5 * self.config.weight_decay * squares.sum()
 
     def set_rates(self, factor: float) -> None:
@@ -378,6 +387,7 @@ def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> M
             classes=classes,
             dimension=config.dimension,
             options=config.loss_options,
+            summed=config.setting == "paper" and config.loss == "triplet",
         )
 
 

@@ -78,6 +78,16 @@ def test_changelog_has_a_place_for_what_comes_next() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
 
 
+def test_method_names_every_variant_every_loss_and_all_that_is_logged() -> None:
+    from hdml.diagnostics import Spread, StepFigures
+    from hdml.hardness import VARIANTS
+    from hdml.metric_losses import LOSSES
+
+    text = (ROOT / "docs" / "method.md").read_text()
+    names = [*VARIANTS, *LOSSES, *StepFigures.__dataclass_fields__, *Spread.__dataclass_fields__]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
 def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hdml.comparison import Answer, Arm, Comparison, Disagreement, Paired, conclude
-from hdml.statistics import judge_arms
+from hdml.significance import judge_arms
 
 
 def arm(name: str, map_at_r: tuple[float, ...], *, seconds: float = 10.0, higher: float = 0.25) -> Arm:

@@ -1,8 +1,10 @@
 """Arms by name."""
 
+from pathlib import Path
+
 import pytest
 
-from hdml.arms import CONTROLS, DEFAULT_ARMS, arm_spec, arm_specs, trials
+from hdml.arms import CONTROLS, DEFAULT_ARMS, Frozen, arm_spec, arm_specs, trials
 from indexing.errors import HdmlError
 
 
@@ -35,6 +37,29 @@ def test_name_says_loss_method_and_changes() -> None:
     ],
 )
 def test_what_is_no_arm_is_refused_with_what_is_wrong(name: str, said: str) -> None:
+    with pytest.raises(HdmlError, match=said):
+        arm_spec(name)
+
+
+def test_frozen_arms_embed_by_weights_or_by_an_encoder(tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder.onnx"
+    encoder.write_bytes(b"")
+    assert arm_spec("untrained whitened").frozen == Frozen(whiten=True)
+    assert arm_spec("frozen resnet50").settings == {"backbone": "resnet50", "weights": "imagenet"}
+    assert arm_spec("frozen resnet18:some/weights.pth whitened").settings["weights"] == "some/weights.pth"
+    assert arm_spec(f"frozen {encoder}").frozen == Frozen(whiten=False, encoder=encoder)
+    assert "/" not in arm_spec(f"frozen {encoder}").slug
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("frozen", "got 'frozen'"),
+        ("frozen missing.onnx", r"no file missing\.onnx"),
+        ("untrained resnet50", "got 'untrained resnet50'; other networks are frozen NETWORK"),
+    ],
+)
+def test_what_is_no_frozen_arm_is_refused(name: str, said: str) -> None:
     with pytest.raises(HdmlError, match=said):
         arm_spec(name)
 

@@ -118,3 +118,21 @@ def test_every_readable_photo_is_shown_once_as_it_was_decoded(folder: Path) -> N
     failures = TrainingPhotos(folder, 32).read(photos, keep=(), on_read=lambda: None, look=seen.__setitem__)
     assert seen.keys() == set(photos) - failures.keys()
     assert all(pixels.dtype == np.uint8 and min(pixels.shape[:2]) == 42 for pixels in seen.values())
+
+
+def test_authors_crops_are_windows_of_the_whole_photo_made_square(tmp_path: Path) -> None:
+    """227 of 256 pixels a side, flipped or not, nothing turned and nothing scaled otherwise (arXiv:1903.05503, section 4.2)."""
+    ramp = np.linspace(0, 255, 96)[None, :, None].repeat(48, 0).repeat(3, 2).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    photos = TrainingPhotos(tmp_path, 32, as_authors=True)
+    side, lefts = round(32 * 256 / 227), set()
+    for step in range(40):
+        (image,) = photos.batch([Photo(Path("ramp.png"))], (0, step))
+        row = (image[0, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]).numpy() * side  # its place along the ramp, in pixels
+        assert image.shape == (3, 32, 32)
+        slopes = np.diff(row)[2:-2]
+        assert np.allclose(slopes, slopes[0], atol=0.25)
+        assert abs(abs(slopes.mean()) - 1) < 0.05
+        lefts.add(round(float(min(row[0], row[-1]))))
+    assert len(lefts) > 2
+    assert max(lefts) - min(lefts) <= side - 32

@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hdml.arms import arm_specs
 from hdml.compare import comparisons, still_rising
-from hdml.frozen import Whitening
 
 
 @pytest.mark.parametrize(
@@ -44,17 +42,3 @@ def test_validation_rises_when_the_last_stretch_brought_more_than_a_point(
     rows = [{"step": step, "validation": {"map_at_r": score}} for step, score in enumerate(scores)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"step": 9, "validation": None}]))
     assert still_rising(tmp_path) == rising
-
-
-def test_whitened_training_features_have_unit_variance_along_every_component() -> None:
-    random = np.random.default_rng(0)
-    features = (random.standard_normal((200, 6)) * [5, 3, 1, 0.5, 0.2, 0]).astype(np.float32)
-    whitening = Whitening(features, 128)
-    rotated = (features - features.mean(0)) @ whitening._rotation
-    np.testing.assert_allclose(np.cov(rotated.T), np.eye(5), atol=1e-3)  # the sixth has no variance
-    np.testing.assert_allclose(np.linalg.norm(whitening(features), axis=1), 1, atol=1e-5)
-
-
-def test_whitening_keeps_no_more_components_than_asked() -> None:
-    features = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
-    assert Whitening(features, 3)(features).shape == (50, 3)

@@ -11,7 +11,7 @@ import pytest
 
 from hdml.comparison import Arm, Comparison, Paired, conclude, deviation, find_disagreements, percent, points
 from hdml.evaluate import evaluate_embeddings
-from hdml.statistics import Verdict
+from hdml.significance import Verdict
 from tests.hdml.conftest import arm, pair
 
 PLAIN = arm("plain", (0.40, 0.41, 0.42, 0.405), seconds=10.0)

@@ -148,6 +148,26 @@ def test_chosen_step_is_the_best_of_validation_alone(finished: Finished) -> None
     assert finished.record["chosen_step"] == max(validated, key=lambda step: validated[step])
 
 
+def test_training_is_shown_no_photo_of_a_test_class(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to learn from nor to choose by (METHOD, trap 6); what chooses are the validation classes."""
+    shown: dict[str, Any] = {}
+
+    def stop(*_arguments: Any, **given: Any) -> float:
+        shown.update(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "train", stop)
+    plan_run(shapes, tmp_path / "run", watcher=Notes(), **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        finish_run(tmp_path / "run", device=CPU, watcher=Notes())
+    classes = read_record(tmp_path / "run")["classes"]
+    learned, chosen_by = ({path.parent.name for path in shown[part].paths} for part in ("train_set", "validation_set"))
+    assert learned == set(classes["train"])
+    assert set(shown["validation_set"].classes) == set(classes["validation"])
+    assert len(classes["test"]) == 3
+    assert not (learned | chosen_by) & set(classes["test"])
+
+
 def test_exported_files_know_their_run(finished: Finished) -> None:
     metadata = read_metadata(finished.run / ENCODER)
     assert metadata.training_data == f"shapes: {len(finished.record['classes']['train'])} classes"
@@ -175,6 +195,8 @@ def test_watcher_is_told_of_every_photo_step_and_part(finished: Finished) -> Non
         "Photos split: train 7 classes, 42 photos; validation 2 classes, 12 photos; test 3 classes, 18 photos. "
         "Figures will be of: test.",
         "Leak check: none of 30 photos measured on is a copy of one learned from.",
+        "With 7 classes to learn from, little is learned that holds for classes never seen; the more classes, the better, even "
+        "with few photos each.",
     ]
 
 

@@ -93,6 +93,14 @@ def test_unknown_names_are_told_the_known_ones() -> None:
         metric_loss("proxy-anchor", classes_per_batch=CLASSES, dimension=8)
 
 
+def test_triplets_alone_can_be_summed() -> None:
+    embeddings, labels = batch(per_class=2)
+    mean, total = (metric_loss("triplet", classes_per_batch=CLASSES, summed=summed) for summed in (False, True))
+    torch.testing.assert_close(total(embeddings, labels), mean(embeddings, labels) * CLASSES * (CLASSES - 1))
+    with pytest.raises(ValueError, match="triplet alone can be summed over its tuples, got 'npair'"):
+        metric_loss("npair", classes_per_batch=CLASSES, summed=True)
+
+
 def test_what_takes_no_hdml_says_why() -> None:
     for name, spec in LOSSES.items():
         assert spec.takes_hdml != bool(spec.refusal), name

@@ -18,7 +18,17 @@ from playwright.sync_api import Browser, sync_playwright
 
 from cli.chromium import find_chromium
 from hdml.comparison import Answer, Comparison, Disagreement, conclude
-from hdml.report import SHOWN_DISAGREEMENTS, Axis, axis_of_arms, axis_of_differences, picture, to_html, to_markdown, write_report
+from hdml.report import (
+    SHOWN_DISAGREEMENTS,
+    Axis,
+    axis_of_arms,
+    axis_of_differences,
+    interval_of,
+    picture,
+    to_html,
+    to_markdown,
+    write_report,
+)
 from tests.hdml.conftest import arm, pair
 from tools.screenshots import FLAGS
 
@@ -222,11 +232,29 @@ def test_axis_draws_what_lies_beyond_at_its_ends_and_has_round_ticks() -> None:
 def test_axis_of_differences_holds_zero_the_margin_and_every_seed_but_no_endless_interval() -> None:
     pairs = [pair(arm("hdml", (0.45, 0.50)), arm("plain", (0.44, 0.44)))]
     assert pairs[0].high > 0.3  # two seeds: twelve standard errors
-    axis = axis_of_differences(pairs)
+    axis = axis_of_differences(pairs, 0.01)
     assert axis.low < -0.01 < 0.06 < axis.high < 0.3
     assert not axis.holds(pairs[0].high)
     endless = [dataclasses.replace(pairs[0], low=-math.inf, high=math.inf)]
-    assert math.isfinite(axis_of_differences(endless).low)
+    assert math.isfinite(axis_of_differences(endless, 0.01).low)
+
+
+def test_axis_of_arms_holds_every_seed_but_no_endless_interval() -> None:
+    arms = [arm("plain", (0.40, 0.44)), arm("hdml", (0.43, 0.46))]
+    assert interval_of(arms[0], "map_at_r")[1] > 0.6
+    axis = axis_of_arms(arms, "map_at_r")
+    assert 0.3 < axis.low < 0.40 < 0.46 < axis.high < 0.6
+    near_one = axis_of_arms([arm("plain", (0.97, 0.98, 0.99), higher=0.0)], "map_at_r")
+    assert 0.99 < near_one.high < 1.01
+
+
+def test_band_is_as_wide_as_the_margin_of_the_verdicts(comparison: Comparison) -> None:
+    page = to_html(dataclasses.replace(comparison, margin=0.02))
+    axis = axis_of_differences([one for one in comparison.paired if one.measure == "map_at_r"], 0.02)
+    (x, width), *_ = re.findall(r'class="band" x="([\d.]+)%" width="([\d.]+)%"', page)
+    assert float(width) == pytest.approx(100 * 0.04 / (axis.high - axis.low), abs=0.01)
+    assert axis.low + float(x) / 100 * (axis.high - axis.low) == pytest.approx(-0.02, abs=1e-4)
+    assert "± 2 points no difference in use" in page
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,10 @@ def test_paper_setting_decays_weights_through_the_loss() -> None:
     """Coupled: half the factor times the squared length of the weights is part of what Adam follows (METHOD, habits)."""
     trainee = make_trainee(make_config(setting="paper", method="plain", weight_decay=0.3))
     losses = step_losses(trainee, *random_batch(), autocast=NO_AUTOCAST)
-    squares = sum(float(parameter.square().sum()) for parameter in trainee.model.parameters())
+    scales = [name for name, module in trainee.model.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    decayed = {name: p for name, p in trainee.model.named_parameters() if name.rpartition(".")[0] not in scales}
+    assert len(scales) == 21
+    squares = sum(float(parameter.square().sum()) for parameter in decayed.values())
     lengths = 0.5 * losses.embeddings.square().sum(1).mean().item()
     expected = losses.figures.metric_loss + 0.15 * squares + trainee.regulariser * lengths
     assert losses.by_module["model"].item() == pytest.approx(expected, rel=1e-5)
@@ -168,13 +171,17 @@ def test_paper_setting_decays_weights_through_the_loss() -> None:
     assert all(group["weight_decay"] == 0 for group in trainee.optimizer.param_groups)
 
 
-def test_paper_setting_takes_triplets_in_thirds() -> None:
-    trainee = make_trainee(make_config(setting="paper", loss="triplet"))
+@pytest.mark.parametrize("method", ["hdml", "plain"])
+def test_paper_setting_sums_triplets_in_thirds(method: str) -> None:
+    """α = 7 goes with the sum of 40 triplets (METHOD, settings); the authors' triplets have no regulariser."""
+    trainee = make_trainee(make_config(setting="paper", loss="triplet", method=method, weight_decay=0.0))
     torch.manual_seed(1)
     losses = step_losses(trainee, torch.randn(6, 3, 32, 32), torch.tensor([3, 0, 3, 0, 8, 5]), autocast=NO_AUTOCAST)
     a, p, n = losses.embeddings.chunk(3)
-    by_hand = torch.relu((a - p).square().sum(1) - (a - n).square().sum(1) + 1.0).mean()
+    by_hand = torch.relu((a - p).square().sum(1) - (a - n).square().sum(1) + 1.0).sum()
     assert losses.figures.metric_loss == pytest.approx(by_hand.item())
+    weight, synthetic = (1.0, 0.0) if method == "plain" else (losses.figures.real_weight, losses.figures.synthetic_loss)
+    assert losses.by_module["model"].item() == pytest.approx(weight * by_hand.item() + (1 - weight) * synthetic)
 
 
 def test_rates_of_the_paper_setting_are_halved_twice() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import hdml.statistics
-from hdml.statistics import Verdict, class_bootstrap, holm, judge_arms, paired_t
+import hdml.significance
+from hdml.significance import Verdict, class_bootstrap, holm, judge_arms, paired_t
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20])
@@ -156,7 +156,7 @@ def test_no_arms_and_unknown_arms() -> None:
 
 @pytest.mark.parametrize("draws_at_once", [1, 1000, 1 << 21])
 def test_class_bootstrap_equals_loop_over_resamples(draws_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdml.statistics, "_BLOCK_DRAWS", draws_at_once)
+    monkeypatch.setattr(hdml.significance, "_BLOCK_DRAWS", draws_at_once)
     rng = np.random.default_rng(4)
     classes, differences = rng.integers(0, 9, 80) * 3 + 5, rng.normal(0.02, 0.5, (3, 80))
     names, draws, means = np.unique(classes), np.random.default_rng(7), []

@@ -1,0 +1,88 @@
+"""Arms that do not train, measured as a run is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdml.arms import Frozen
+from hdml.fit import export_untrained, plan_run
+from hdml.frozen import Whitening, measure_frozen
+from hdml.outcomes import read_outcomes
+from hdml.run import read_record
+from indexing.errors import HdmlError
+from tests.conftest import SHAPES_PER_CLASS
+
+CPU = torch.device("cpu")
+SETTINGS = {"weights": "none", "image_size": 32, "steps": 1, "test_classes": "last:3", "classes_per_batch": 4, "seed": 0}
+
+
+class Silent:
+    """Watches without a word."""
+
+    def say(self, sentence: str) -> None:
+        pass
+
+    def read(self, done: int, total: int) -> None:
+        pass
+
+    def step(self, progress: object) -> None:
+        raise AssertionError("nothing trains here")
+
+
+def measured(shapes: Path, run: Path, frozen: Frozen) -> dict[str, object]:
+    plan_run(shapes, run, watcher=Silent(), **SETTINGS)
+    measure_frozen(run, frozen, device=CPU, watcher=Silent())
+    return read_record(run)
+
+
+def test_starting_weights_are_measured_on_the_test_classes(shapes: Path, tmp_path: Path) -> None:
+    record = measured(shapes, tmp_path / "run", Frozen(whiten=False))
+    assert (record["status"], record["measured_on"]) == ("finished", "test")
+    assert record["before"] == record["after"]
+    found = read_outcomes(tmp_path / "run")
+    assert len(found.of_queries.queries) == 3 * SHAPES_PER_CLASS
+    assert found.of_queries.hit_at_1.mean() == record["after"]["recall_at_k"]["1"]
+    asked = [found.labels[query] for query in found.of_queries.queries]
+    nearest = [found.labels[answer] for answer in found.of_queries.nearest]
+    hits = [label == answer for label, answer in zip(asked, nearest, strict=True)]
+    assert hits == found.of_queries.hit_at_1.tolist()
+
+
+def test_an_exported_encoder_answers_as_the_weights_that_it_came_from(shapes: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    export_untrained(
+        tmp_path / "exported", backbone="resnet18", weights="none", image_size=32, photos=sorted(shapes.glob("*/0.jpg"))
+    )
+    by_weights = measured(shapes, tmp_path / "weights", Frozen(whiten=False))
+    by_encoder = measured(shapes, tmp_path / "encoder", Frozen(False, tmp_path / "exported" / "encoder.onnx"))
+    assert by_encoder["after"]["map_at_r"] == pytest.approx(by_weights["after"]["map_at_r"], abs=1e-3)
+    assert "before" not in by_encoder, "another network's figures would be taken for those of the starting weights"
+
+
+def test_whitening_changes_the_answers_and_says_nothing_of_before(shapes: Path, tmp_path: Path) -> None:
+    plain = measured(shapes, tmp_path / "plain", Frozen(whiten=False))
+    whitened = measured(shapes, tmp_path / "whitened", Frozen(whiten=True))
+    assert whitened["after"] != plain["after"]
+    assert "before" not in whitened
+
+
+def test_file_that_is_no_encoder_is_refused(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx").write_bytes(b"not a network")
+    with pytest.raises(HdmlError, match=r"encoder\.onnx"):
+        measured(shapes, tmp_path / "run", Frozen(False, tmp_path / "encoder.onnx"))
+
+
+def test_whitened_training_features_have_unit_variance_along_every_component() -> None:
+    random = np.random.default_rng(0)
+    features = (random.standard_normal((200, 6)) * [5, 3, 1, 0.5, 0.2, 0]).astype(np.float32)
+    whitening = Whitening(features, 128)
+    rotated = (features - features.mean(0)) @ whitening._rotation
+    np.testing.assert_allclose(np.cov(rotated.T), np.eye(5), atol=1e-3)  # the sixth has no variance
+    np.testing.assert_allclose(np.linalg.norm(whitening(features), axis=1), 1, atol=1e-5)
+
+
+def test_whitening_keeps_no_more_components_than_asked() -> None:
+    features = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    assert Whitening(features, 3)(features).shape == (50, 3)
