@@ -43,7 +43,7 @@ def on_a_small_copy(command: str, folder: Path, *more: str) -> list[str]:
 def planned(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The configuration that a command plans, without training."""
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise typer.Exit
 
     monkeypatch.setattr(cli.training, "carry_out", stop)
