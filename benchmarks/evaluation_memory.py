@@ -9,8 +9,6 @@ is computed, not allocated.
 import argparse
 import json
 import multiprocessing
-import resource
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -36,23 +34,20 @@ def draw_embeddings(photos: int, classes: int, dimension: int) -> tuple[NDArray[
     return embeddings, labels
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has had resident."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def evaluate(photos: int, classes: int, dimension: int, threads: int) -> dict[str, Any]:
     """Draw, evaluate, and say what it took; ``start_bytes`` is the peak before evaluating, libraries loaded."""
     import faiss
     import torch
 
+    from hdml.device import peak_memory
     from hdml.evaluate import evaluate_embeddings
 
     if threads:
         faiss.omp_set_num_threads(threads)
         torch.set_num_threads(threads)
     embeddings, labels = draw_embeddings(photos, classes, dimension)
-    start_bytes, started = peak_bytes(), time.perf_counter()
+    cpu = torch.device("cpu")
+    start_bytes, started = peak_memory(cpu), time.perf_counter()
     evaluation = evaluate_embeddings(embeddings, labels)
     return {
         "photos": photos,
@@ -60,7 +55,7 @@ def evaluate(photos: int, classes: int, dimension: int, threads: int) -> dict[st
         "dimension": dimension,
         "threads": torch.get_num_threads(),
         "start_bytes": start_bytes,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": peak_memory(cpu),
         "all_pairs_bytes": photos * photos * _SCORE_BYTES,
         "seconds": round(time.perf_counter() - started, 1),
         "measures": evaluation.to_json(),

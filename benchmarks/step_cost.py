@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
+from hdml.budget import timed_trainee
 from hdml.butterflies import write_butterflies
 from hdml.fit import finish_run, plan_run
-from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, step_losses, update
+from hdml.train import TrainConfig, Trainee, choose_autocast, step_losses, update
 from hdml.watcher import Silent
-from hdml.weights import load_backbone
 
 METHODS = ("plain", "hdml")
 
@@ -52,12 +52,7 @@ def make_trainee(backbone: str, method: str, *, image_size: int, pairs: int, dev
         steps=1,
         classes_per_batch=pairs,
     )
-    torch.manual_seed(0)
-    loss = make_loss(config, classes_per_batch=pairs, classes=pairs)
-    network = load_backbone(backbone, "none", image_size=image_size)
-    trainee = Trainee(network, config, loss=loss, classes=pairs, window=64, device=device)
-    trainee.train()
-    return trainee
+    return timed_trainee(config, device)
 
 
 def measure(backbone: str, *, image_size: int, pairs: int, repetitions: int, device: torch.device) -> Cost:

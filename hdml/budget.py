@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from hdml.arms import ArmSpec
+from hdml.arms import ArmSpec, trials
 from hdml.measure import evaluate_network_on, measured_photos
 from hdml.model import EncoderNetwork
 from hdml.run import read_record
 from hdml.run_photos import read_run_photos
-from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, step_losses, update
+from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, starting_backbone, step_losses, update
 from hdml.watcher import Silent
-from hdml.weights import load_backbone
 from indexing.errors import HdmlError
 
 LEAST_SEEDS = 3
@@ -73,7 +72,7 @@ def estimate(plan: Plan, specs: Sequence[ArmSpec], costs: Costs) -> float:
             continue
         longer = plan.hdml_step_cost if spec.equal_compute else 1.0
         step = costs.hdml_step if spec.is_hdml else costs.plain_step
-        runs = plan.seeds + (3 if spec.tuned else 0)
+        runs = plan.seeds + (len(trials(spec)) if spec.tuned else 0)
         total += runs * (costs.run + longer * plan.steps * step)
     return total
 
@@ -115,42 +114,48 @@ def within_budget(plan: Plan, specs: Sequence[ArmSpec], costs: Costs, budget: fl
     )
 
 
-def measure_costs(probes: Sequence[Path], device: str) -> Costs:
+def measure_costs(plain: Path, hdml: Path, device: str) -> Costs:
     """Time steps of two planned runs, the loss alone and with HDML, and one measuring of the test photos."""
     where = torch.device(device)
+    record = read_record(plain)
+    config, with_hdml = TrainConfig(**record["config"]), TrainConfig(**read_record(hdml)["config"])
     began = time.monotonic()
-    steps = [_step_seconds(probe, where) for probe in probes]
-    record = read_record(probes[0])
-    config = TrainConfig(**record["config"])
-    read = time.monotonic()
-    split, *_ = read_run_photos(probes[0], record, config, Silent())
-    reading = time.monotonic() - read
-    network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
-    measuring = time.monotonic()
-    evaluate_network_on(network, measured_photos(split)[1], config.image_size, where)
-    once = time.monotonic() - measuring
+    split, *_ = read_run_photos(plain, record, config, Silent())
+    reading = time.monotonic() - began
+    _, measured = measured_photos(split)
+    network = EncoderNetwork(starting_backbone(config), None)
+    began = time.monotonic()
+    evaluate_network_on(network, measured, config.image_size, where)
+    once = time.monotonic() - began
     validation = 0.0
     if split.validation_set is not None:  # among twice as many distractors
-        share = 3 * len(split.validation_set.paths) / max(1, measured_photos(split)[1].size)
-        validation = config.evaluations * share * once
-    assert time.monotonic() >= began
-    return Costs(plain_step=steps[0], hdml_step=steps[1], run=_START_SECONDS + reading + once + validation)
+        validation = config.evaluations * once * 3 * len(split.validation_set.paths) / max(1, measured.size)
+    return Costs(
+        plain_step=_step_seconds(config, where),
+        hdml_step=_step_seconds(with_hdml, where),
+        run=_START_SECONDS + reading + once + validation,
+    )
 
 
-def _step_seconds(probe: Path, device: torch.device) -> float:
-    """Median seconds of a step on random images; the loader's threads work beside it in a real run."""
-    config = TrainConfig(**read_record(probe)["config"])
-    labels = torch.arange(config.classes_per_batch).repeat_interleave(config.photos_per_class)
-    torch.manual_seed(0)
-    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
-    loss = make_loss(config, classes_per_batch=config.classes_per_batch, classes=config.classes_per_batch)
-    trainee = Trainee(backbone, config, loss=loss, classes=config.classes_per_batch, window=8, device=device)
+def timed_trainee(config: TrainConfig, device: torch.device) -> Trainee:
+    """What a configuration trains, ready for steps on random images of ``classes_per_batch`` classes."""
+    classes = config.classes_per_batch
+    backbone = starting_backbone(config)
+    loss = make_loss(config, classes_per_batch=classes, classes=classes)
+    trainee = Trainee(backbone, config, loss=loss, classes=classes, window=64, device=device)
     trainee.train()
+    return trainee
+
+
+def _step_seconds(config: TrainConfig, device: torch.device) -> float:
+    """Median seconds of a step on random images; the loader's threads work beside it in a real run."""
+    trainee = timed_trainee(config, device)
+    labels = torch.arange(config.classes_per_batch, device=device).repeat(config.photos_per_class)
     images = torch.randn(len(labels), 3, config.image_size, config.image_size).to(device, memory_format=torch.channels_last)
     seconds = []
     for _ in range(_WARM_UP + _TIMED):
         began = time.monotonic()
-        update(trainee, step_losses(trainee, images, labels.to(device), autocast=choose_autocast(device)))
+        update(trainee, step_losses(trainee, images, labels, autocast=choose_autocast(device)))
         seconds.append(time.monotonic() - began)
     return sorted(seconds[_WARM_UP:])[_TIMED // 2]
 

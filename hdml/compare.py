@@ -20,9 +20,10 @@ from hdml.comparison import MEASURES, Arm, Comparison, Paired, conclude, find_di
 from hdml.evaluate import QueryOutcomes
 from hdml.fit import plan_run
 from hdml.outcomes import Outcomes, read_outcomes
-from hdml.run import SPLIT, read_log, read_record, read_split, status_of, write_lists, write_record
+from hdml.run import SPLIT, read_log, read_record, read_split, status_of, write_lists, write_record, write_whole
 from hdml.significance import MARGIN, class_bootstrap, judge_arms
 from hdml.sources import read_photos
+from hdml.watcher import Watcher
 from indexing.errors import HdmlError
 
 COMPARISON = "comparison.json"
@@ -60,18 +61,12 @@ class Request:
             **asked,
             "data_set": self.data_set,
             "budget": self.budget,
-            "settings": {key: _plain(value) for key, value in self.settings.items()},
+            "settings": dict(self.settings),
         }
 
 
-class CompareWatcher(CellWatcher, Protocol):
-    """Whoever is told how a comparison goes."""
-
-    def read(self, done: int, total: int) -> None:
-        """Photos read so far, while a run is planned."""
-
-    def step(self, progress: Any) -> None:
-        """A step of a run in this process."""
+class CompareWatcher(CellWatcher, Watcher, Protocol):
+    """Whoever is told how a comparison goes: its cells, and what is read while runs are planned."""
 
 
 def compare(
@@ -90,7 +85,7 @@ def compare(
         HdmlError: an arm cannot be, the folder is another request's, the budget is too small, or a run cannot be done.
     """
     specs = arm_specs(request.arms)
-    if sum(spec.trains for spec in specs) < 1:
+    if not any(spec.trains for spec in specs):
         raise HdmlError("A comparison needs at least one arm that trains; add one to --arms.")
     if request.settings.get("test_classes") is None and not read_photos(request.data, request.data_set).parts:
         request = replace(request, settings={**request.settings, "test_classes": "half"})
@@ -119,35 +114,29 @@ def _decided(
             raise HdmlError(f"{folder} holds a comparison with other {', '.join(changed)}; choose another --name.")
         return Plan.from_json(found["plan"])
     folder.mkdir(parents=True, exist_ok=True)
-    trained = [spec for spec in specs if spec.trains]
     needs_costs = request.budget is not None or any(spec.equal_compute for spec in specs)
-    steps, costs = request.steps, None
-    probes = [folder / "probes" / name for name in ("plain", "hdml")]
-    for probe, settings in zip(probes, ({"method": "plain"}, {"method": "hdml"}), strict=True):
+    probes = {method: folder / "probes" / method for method in (("plain", "hdml") if needs_costs else ("plain",))}
+    for method, probe in probes.items():
         if status_of(probe) is None:
-            plan_run(
-                request.data,
-                probe,
-                watcher=watcher,
-                data_set=request.data_set,
-                **{**request.settings, "steps": steps, **settings},
-            )
-    steps = int(read_record(probes[0])["config"]["steps"])
+            settings = {**request.settings, "steps": request.steps, "method": method}
+            plan_run(request.data, probe, watcher=watcher, data_set=request.data_set, **settings)
+    costs = None
     if needs_costs:
         watcher.say("Timing some steps.")
-        costs = measure_costs(probes, device)
+        costs = measure_costs(probes["plain"], probes["hdml"], device)
     plan = Plan(
         arms=tuple(spec.name for spec in specs),
         seeds=request.seeds,
-        steps=steps,
+        steps=int(read_record(probes["plain"])["config"]["steps"]),
         hdml_step_cost=costs.hdml_step / costs.plain_step if costs else 1.0,
     )
     if request.budget is not None and costs is not None:
         plan = within_budget(plan, specs, costs, request.budget)
         for sentence in plan.dropped:
             watcher.say(sentence)
-    write_json(file, {"request": request.to_json(), "plan": plan.to_json()})
-    watcher.say(f"{len(trained)} arms that train, {plan.seeds} seeds, {plan.steps} steps each.")
+    decision = {"request": request.to_json(), "plan": plan.to_json()}
+    write_whole(file, json.dumps(decision, indent=2, ensure_ascii=False) + "\n")
+    watcher.say(f"{sum(spec.trains for spec in specs)} arms that train, {plan.seeds} seeds, {plan.steps} steps each.")
     return plan
 
 
@@ -170,7 +159,7 @@ def _tune(
     for number, trial in enumerate(settings):
         run = folder / "runs" / f"{spec.slug}-trial{number}"
         _run_cell(run, spec, 0, plan, request, trial, device=device, watcher=watcher)
-        scores.append(max((row["validation"]["map_at_r"] for row in read_log(run) if row["validation"]), default=0.0))
+        scores.append(max(_validation_scores(run), default=0.0))
     return settings[int(np.argmax(scores))]
 
 
@@ -192,20 +181,20 @@ def _run_cell(
         # Two photos of each class in every arm, so that the arms of one seed see the same batches.
         shared = {**request.settings, "photos_per_class": 2, "steps": steps, "seed": seed}
         plan_run(request.data, run, watcher=watcher, data_set=request.data_set, **{**shared, **spec.settings, **chosen})
-        _measure_before_once(run, folder_of=run.parent, seed=seed)
+        _measure_before_once(run)
     watcher.say(f"{spec.name}, seed {seed}")
     carry_out_cell(run, frozen=spec.frozen, device=device, watcher=watcher)
 
 
-def _measure_before_once(run: Path, *, folder_of: Path, seed: int) -> None:
+def _measure_before_once(run: Path) -> None:
     """Take what the untrained features reach from another run that begins with the same weights, when there is one."""
     record = read_record(run)
     config = record["config"]
     same = ("backbone", "weights", "image_size")
-    for other in sorted(folder_of.glob("*/run.json")):
+    for other in sorted(run.parent.glob("*/run.json")):
         found = read_record(other.parent)
         begins_alike = all(found["config"][key] == config[key] for key in same)
-        begins_alike &= config["weights"] != "none" or found["config"]["seed"] == seed
+        begins_alike &= config["weights"] != "none" or found["config"]["seed"] == config["seed"]
         if "before" in found and "seen" not in found and begins_alike:
             write_lists(run / SPLIT, read_split(other.parent) or {})
             write_record(run, record | {key: found[key] for key in ("before", "measured_on", "classes", "data", "leaks")})
@@ -239,20 +228,19 @@ def _judge(specs: Sequence[ArmSpec], plan: Plan, request: Request, folder: Path)
         verdict=conclude(arms, paired, method=method, reference=reference),
         disagreements=find_disagreements({name: found.of_queries for name, found in first.items()}, shown.paths, shown.labels),
         dropped=plan.dropped,
-        protocol=_protocol(record, plan, request),
+        protocol=_protocol(record, plan),
         command=command_of(request),
     )
 
 
 def comparisons(specs: Sequence[ArmSpec]) -> list[tuple[str, list[str]]]:
     """Which arms are held against which: every arm against the first plain loss, and each loss's HDML against that loss alone."""
-    _, reference = _main_pair(specs)
+    method, reference = _main_pair(specs)
     against = [(reference, [spec.name for spec in specs if spec.name != reference])]
     by_name = {spec.name: spec for spec in specs}
     for spec in specs:
         if spec.is_hdml and spec.loss in by_name and spec.loss != reference:
             against.append((spec.loss, [spec.name]))
-    method = _main_pair(specs)[0]
     controls = [spec.name for spec in specs if spec.name not in (method, reference) and " " in spec.name and spec.trains]
     if controls and method != reference:
         against += [(control, [method]) for control in controls]
@@ -330,8 +318,13 @@ def _arm(spec: ArmSpec, records: Sequence[Mapping[str, Any]]) -> Arm:
 
 def still_rising(run: Path) -> bool:
     """Whether the last stretch of training still brought more than the margin in validation's MAP@R."""
-    scores = [row["validation"]["map_at_r"] for row in read_log(run) if row["validation"]]
+    scores = _validation_scores(run)
     return len(scores) > 1 and scores[-1] - max(scores[:-1]) > MARGIN
+
+
+def _validation_scores(run: Path) -> list[float]:
+    """MAP@R of the validation classes, each time that a run measured it."""
+    return [row["validation"]["map_at_r"] for row in read_log(run) if row["validation"]]
 
 
 def _check_alike(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -344,7 +337,7 @@ def _check_alike(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         )
 
 
-def _protocol(record: Mapping[str, Any], plan: Plan, request: Request) -> dict[str, str]:
+def _protocol(record: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     config, classes = record["config"], record["classes"]
     return {
         "photos": f"{record['data']['name']}, hash {record['data']['digest']}",
@@ -369,13 +362,3 @@ def command_of(request: Request) -> str:
 
 def cell_folder(folder: Path, spec: ArmSpec, seed: int) -> Path:
     return folder / "runs" / f"{spec.slug}-seed{seed}"
-
-
-def write_json(file: Path, answer: Mapping[str, Any]) -> None:
-    temporary = file.with_name(f"{file.name}.writing")
-    temporary.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value

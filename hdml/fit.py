@@ -32,7 +32,7 @@ from hdml.run_photos import check_leaks, digest_of, read_run_photos, say_split
 from hdml.settings import decide
 from hdml.sources import read_photos
 from hdml.splits import make_rule, split_photos, validation_photos
-from hdml.train import TrainConfig, make_sampler, train
+from hdml.train import TrainConfig, make_sampler, starting_backbone, train
 from hdml.watcher import Silent, Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
@@ -153,8 +153,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
     say_batches(config, make_sampler(config, split.train_set.labels.tolist()), split.train_set, watcher)
-    torch.manual_seed(config.seed)
-    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
+    backbone = starting_backbone(config)
     if "before" not in record:
         untrained = EncoderNetwork(backbone, None)
         before = evaluate_network_on(untrained, measured, config.image_size, device)
@@ -164,7 +163,6 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
         write_lists(run / SPLIT, split.to_json())
         write_record(run, record)
     if "after" not in record:
-        torch.manual_seed(config.seed)
         times = train(
             config,
             backbone,
@@ -188,7 +186,8 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
     if "refit" in record:
         processes.tell(record["chosen_step"])
         record |= _refit(run, record, config, split.photos, decoded, device, watcher, processes)
-    model, generator, _ = load_trained(exported_from(run, record), config)
+    model, generator, state = load_trained(exported_from(run, record), config)
+    record["lambda"] = state["pulling_share"]
     record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, measured.files)
     record |= {"status": "finished", "finished": _now()}
     write_record(run, record)
@@ -203,10 +202,8 @@ def take_part(run: Path, *, device: torch.device, processes: Processes) -> None:
     record = read_record(run)
     config = TrainConfig(**record["config"])
     split, decoded, _ = read_run_photos(run, record, config, watcher, processes)
-    torch.manual_seed(config.seed)
-    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
+    backbone = starting_backbone(config)
     if "after" not in record:
-        torch.manual_seed(config.seed)
         train(
             config,
             backbone,
@@ -241,11 +238,7 @@ def _refit(
     steps = record["chosen_step"]
     watcher.say(f"Training anew on all {len(photos.classes)} classes, {len(photos.paths)} photos, for the {steps} steps chosen.")
     _train_anew(run, steps, config, photos, decoded, device, watcher, processes)
-    _, _, state = load_trained(run / REFIT, config)
-    return {
-        "refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)},
-        "lambda": state["pulling_share"],
-    }
+    return {"refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)}}
 
 
 def _train_anew(
@@ -261,9 +254,7 @@ def _train_anew(
     """Nothing is left to choose by, so the last step's model is taken. The learning rate falls to zero at that step."""
     folder = run / REFIT
     folder.mkdir(exist_ok=True)
-    torch.manual_seed(config.seed)
-    backbone = load_backbone(config.backbone, config.weights, image_size=config.image_size)
-    torch.manual_seed(config.seed)
+    backbone = starting_backbone(config)
     train(
         replace(config, steps=steps),
         backbone,

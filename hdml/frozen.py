@@ -10,18 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from hdml.arms import Frozen
-from hdml.data import LabelledPhotos, evaluation_preprocessing
+from hdml.data import LabelledPhotos
 from hdml.device import peak_memory
-from hdml.embed import embed_photos
-from hdml.evaluate import evaluate_embeddings, evaluate_retrieval
-from hdml.measure import measured_photos
+from hdml.measure import embed_with_network, evaluate_parts, measured_photos
 from hdml.model import EncoderNetwork
 from hdml.outcomes import write_outcomes
 from hdml.run import SPLIT, read_record, write_lists, write_record
 from hdml.run_photos import check_leaks, read_run_photos
-from hdml.train import TrainConfig
+from hdml.train import TrainConfig, starting_backbone
 from hdml.watcher import Watcher
-from hdml.weights import load_backbone
 from indexing.errors import HdmlError
 from indexing.indexer import embed_files
 
@@ -46,16 +43,10 @@ def measure_frozen(run: Path, frozen: Frozen, *, device: torch.device, watcher: 
     embed = _by_encoder(frozen.encoder, device) if frozen.encoder else _by_weights(config, device)
     whitening = Whitening(embed(split.train_set), config.dimension) if frozen.whiten else None
     measured_on, photos = measured_photos(split)
-    parts = [photos.queries] if photos.gallery is None else [photos.queries, photos.gallery]
-    embedded = [embed(part) for part in parts]
+    embedded = [embed(part) for part in photos.parts]
     if whitening is not None:
         embedded = [whitening(rows) for rows in embedded]
-    if photos.gallery is None:
-        evaluation = evaluate_embeddings(embedded[0], photos.queries.labels, device=str(device))
-    else:
-        evaluation = evaluate_retrieval(
-            embedded[0], photos.queries.labels, embedded[1], photos.gallery.labels, device=str(device)
-        )
+    evaluation = evaluate_parts(embedded, photos, str(device))
     write_outcomes(run, evaluation.outcomes, photos)
     write_lists(run / SPLIT, split.to_json())
     record |= {"after": evaluation.to_json(), "measured_on": measured_on, "classes": asdict(split.classes)}
@@ -66,10 +57,8 @@ def measure_frozen(run: Path, frozen: Frozen, *, device: torch.device, watcher: 
 
 
 def _by_weights(config: TrainConfig, device: torch.device) -> Callable[[LabelledPhotos], NDArray[np.float32]]:
-    torch.manual_seed(config.seed)
-    network = EncoderNetwork(load_backbone(config.backbone, config.weights, image_size=config.image_size), None)
-    preprocessing = evaluation_preprocessing(config.image_size)
-    return lambda photos: embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
+    network = EncoderNetwork(starting_backbone(config), None)
+    return lambda photos: embed_with_network(network, photos, config.image_size, device)
 
 
 def _by_encoder(encoder: Path, device: torch.device) -> Callable[[LabelledPhotos], NDArray[np.float32]]:

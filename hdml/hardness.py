@@ -166,6 +166,7 @@ class HardnessAware(nn.Module):
         weight = real_weight(self.generator_loss_avg.mean, self.beta)
         real = self.loss(embeddings, labels, tuples)
         seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
+        members = tuples.of(seen)
         synthetic = self._synthesize(seen, features, tuples, head, share)
         synthetic_loss = self._tuple_loss(synthetic.anchors, synthetic.positives, synthetic.negatives)
         by_name = self._generator_losses(synthetic, features, labels, tuples, head)
@@ -176,7 +177,8 @@ class HardnessAware(nn.Module):
             metric = logged + (1 - weight) * (synthetic_loss + self._synthetic_penalty(synthetic))
         else:
             # The loss over tuples, whose divisor is fixed; for our own losses it is J_m itself.
-            logged = self._tuple_loss(*tuples.of(seen)).detach()
+            with torch.no_grad():
+                logged = self._tuple_loss(*members) if self.loss.spec.library else real
             metric = weight * real + (1 - weight) * synthetic_loss + penalty
         figures = StepFigures(
             metric_loss=real.item(),
@@ -186,9 +188,7 @@ class HardnessAware(nn.Module):
             classifier_loss=classification.item(),
             pulling_share=share,
             real_weight=weight,
-            **tuple_figures(
-                tuples.of(seen), synthetic, labels[tuples.negatives], by_name["logits"], direction=self.loss.spec.normalizes
-            ),
+            **tuple_figures(members, synthetic, labels[tuples.negatives], by_name["logits"], direction=self.loss.spec.normalizes),
         )
         if self.training:
             self.metric_loss_avg.add(logged.item())

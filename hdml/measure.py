@@ -1,6 +1,6 @@
 """Measuring retrieval: of a network while it trains, and of an exported encoder on any labelled photos."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,19 @@ def measured_photos(split: Split) -> tuple[str, EvaluationSet]:
 
 def evaluate_network(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> Evaluation:
     """Measures of an encoder network on labelled photos, each querying all the others."""
-    return evaluate_embeddings(_embed(network, photos, image_size, device), photos.labels, device=str(device))
+    return evaluate_network_on(network, EvaluationSet(photos), image_size, device)
 
 
 def evaluate_network_on(network: EncoderNetwork, photos: EvaluationSet, image_size: int, device: torch.device) -> Evaluation:
     """Measures of an encoder network on photos that search one another, or a gallery."""
+    return evaluate_parts([embed_with_network(network, part, image_size, device) for part in photos.parts], photos, str(device))
+
+
+def evaluate_parts(embedded: Sequence[NDArray[np.float32]], photos: EvaluationSet, device: str) -> Evaluation:
+    """Measures of unit embeddings, [n, D] for each of the set's parts, ranked on torch's device of that name."""
     if photos.gallery is None:
-        return evaluate_network(network, photos.queries, image_size, device)
-    queries, gallery = (_embed(network, part, image_size, device) for part in (photos.queries, photos.gallery))
-    return evaluate_retrieval(queries, photos.queries.labels, gallery, photos.gallery.labels, device=str(device))
+        return evaluate_embeddings(embedded[0], photos.queries.labels, device=device)
+    return evaluate_retrieval(embedded[0], photos.queries.labels, embedded[1], photos.gallery.labels, device=device)
 
 
 def read_recorded(record: Mapping[str, Any]) -> LabelledPhotos:
@@ -106,13 +110,7 @@ def evaluate_encoder(
             f"Measuring retrieval needs a class with at least 2 photos, one of which asks, but {data or photos.root} has none."
         )
     ranked_on = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    count = len(asked.queries.paths)
-    if asked.gallery is None:
-        evaluation = evaluate_embeddings(vectors, asked.queries.labels, device=ranked_on)
-    else:
-        evaluation = evaluate_retrieval(
-            vectors[:count], asked.queries.labels, vectors[count:], asked.gallery.labels, device=ranked_on
-        )
+    evaluation = evaluate_parts(np.split(vectors, [len(asked.queries.paths)]), asked, ranked_on)
     return Measured(evaluation, data or photos.root, asked.size, measured_on)
 
 
@@ -140,7 +138,10 @@ def _has_answers(photos: EvaluationSet) -> bool:
     return bool(np.isin(photos.queries.labels, photos.gallery.labels).any())
 
 
-def _embed(network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device) -> NDArray[np.float32]:
+def embed_with_network(
+    network: EncoderNetwork, photos: LabelledPhotos, image_size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Unit embeddings [n, D] of photos, each within its box; raises HdmlError when one cannot be read."""
     preprocessing = evaluation_preprocessing(image_size)
     return embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
 
@@ -149,7 +150,7 @@ def _embed_with(
     encoder: Path, asked: EvaluationSet, *, device: str, on_progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], set[Photo]]:
     """Embeddings [n, D] of the photos that can be read, queries first, and those that cannot."""
-    photos = [*asked.queries.photos, *(asked.gallery.photos if asked.gallery else ())]
+    photos = [photo for part in asked.parts for photo in part.photos]
     vectors: list[NDArray[np.float32]] = []
     failed: set[Photo] = set()
     embedded = embed_files(encoder, asked.files, boxes=[photo.box for photo in photos], device=device)

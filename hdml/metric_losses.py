@@ -1,7 +1,6 @@
 """The metric losses by name: our own tuple losses, and the rivals that pytorch-metric-learning has, with defaults and sources."""
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +31,8 @@ class LossSpec:
         source: the paper, and where the defaults come from.
         library: name of its class in pytorch_metric_learning.losses; empty for our own.
         miner: name and arguments of its class in pytorch_metric_learning.miners.
+        shared: arguments of the loss that its miner takes too.
+        squared: whether both measure squared distances.
         options: what ``--loss-option`` sets, with the defaults.
         tuple_loss: the loss over tuples, which HDML needs.
         refusal: without one, why.
@@ -44,6 +45,8 @@ class LossSpec:
     source: str
     library: str = ""
     miner: tuple[str, Mapping[str, Any]] | None = None
+    shared: tuple[str, ...] = ()
+    squared: bool = False
     options: Mapping[str, float] = field(default_factory=dict)
     tuple_loss: Callable[..., Tensor] | None = None
     refusal: str = ""
@@ -70,6 +73,8 @@ _SPECS = (
         "Schroff et al., CVPR 2015; its margin and squared distances of unit embeddings",
         library="TripletMarginLoss",
         miner=("TripletMarginMiner", {"type_of_triplets": "semihard"}),
+        shared=("margin", "distance"),
+        squared=True,
         options={"margin": 0.2},
         refusal="its miner chooses among the real negatives, and a pulled one is no longer semi-hard",
         photos_per_class=4,
@@ -283,17 +288,11 @@ def _from_library(
     }
     if spec.has_proxies:
         arguments |= {"num_classes": classes, "embedding_size": dimension}
-    if spec.name == "triplet-semihard":
+    if spec.squared:
         arguments["distance"] = distances.LpDistance(power=2)
     loss: nn.Module = getattr(losses, spec.library)(**arguments)
     if spec.miner is None:
         return loss, None
     name, settings = spec.miner
-    settings = dict(settings)
-    kind = getattr(miners, name)
-    accepted = inspect.signature(kind).parameters
-    settings |= {key: arguments[key] for key in ("margin",) if key in accepted and key in arguments}
-    if "distance" in arguments:
-        settings["distance"] = arguments["distance"]
-    miner: nn.Module = kind(**settings)
+    miner: nn.Module = getattr(miners, name)(**settings, **{key: arguments[key] for key in spec.shared})
     return loss, miner

@@ -192,14 +192,18 @@ def _as_map(output: Tensor) -> Tensor:
     return tokens.reshape(*tokens.shape[:2], side, side)
 
 
+def batchnorms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Every BatchNorm in a module, of whatever number of dimensions."""
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
 def freeze_batchnorm(module: nn.Module) -> None:
     """Put every BatchNorm below into evaluation mode: it normalises by its running statistics and leaves them alone.
 
     Its scale and shift go on learning. Call it again after each ``train()``.
     """
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
+    for norm in batchnorms(module):
+        norm.eval()
 
 
 @torch.no_grad()
@@ -208,7 +212,7 @@ def reestimate_batchnorm(module: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Weights stay, and so does everything in training, where BatchNorm goes by the batch at hand.
     """
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    norms = batchnorms(module)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hdml.evaluate import QueryOutcomes
+from hdml.run import write_whole
 from hdml.splits import EvaluationSet
 from indexing.errors import HdmlError
 
@@ -30,18 +31,17 @@ class Outcomes:
 
 def write_outcomes(run: Path, outcomes: QueryOutcomes, photos: EvaluationSet) -> None:
     """Write outcomes.json into a run."""
-    parts = [photos.queries] if photos.gallery is None else [photos.queries, photos.gallery]
     behind = 0 if photos.gallery is None else len(photos.queries.paths)
     answer = {
-        "paths": [path.as_posix() for part in parts for path in part.paths],
-        "labels": [part.classes[int(label)] for part in parts for label in part.labels],
+        "paths": [path.as_posix() for part in photos.parts for path in part.paths],
+        "labels": [part.classes[int(label)] for part in photos.parts for label in part.labels],
         "queries": outcomes.queries.tolist(),
         "nearest": (outcomes.nearest + behind).tolist(),
         "hit_at_1": outcomes.hit_at_1.tolist(),
         "average_precision_at_r": outcomes.average_precision_at_r.tolist(),
         "r_precision": outcomes.r_precision.tolist(),
     }
-    (run / OUTCOMES).write_text(json.dumps(answer), encoding="utf-8")
+    write_whole(run / OUTCOMES, json.dumps(answer))
 
 
 def read_outcomes(run: Path) -> Outcomes:

@@ -21,10 +21,11 @@ REFIT = "refit"
 def write_record(run: Path, record: dict[str, Any]) -> None:
     """Write run.json, making the folder; a reader, or a killed process, leaves or sees the old one or the new one, whole."""
     run.mkdir(parents=True, exist_ok=True)
-    _write_whole(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_whole(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file so that a reader, or a killed process, sees the old one or the new one, whole."""
     temporary = file.with_name(f"{file.name}.writing")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
@@ -52,7 +53,7 @@ def write_lists(file: Path, lists: Mapping[str, list[Any]]) -> None:
         f"{json.dumps(name)}: [" + ",".join(f"\n  {json.dumps(entry, ensure_ascii=False)}" for entry in entries) + "]"
         for name, entries in lists.items()
     )
-    _write_whole(file, "{\n" + ",\n".join(listed) + "\n}\n")
+    write_whole(file, "{\n" + ",\n".join(listed) + "\n}\n")
 
 
 def read_split(run: Path) -> dict[str, list[Any]] | None:
@@ -87,7 +88,7 @@ class StepLog:
 
     def __init__(self, run: Path, *, steps_done: int) -> None:
         kept = [row for row in read_log(run) if row["step"] < steps_done]
-        _write_whole(run / LOG, "".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(run / LOG, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = (run / LOG).open("a", encoding="utf-8", buffering=1)
 
     def add(self, row: dict[str, Any]) -> None:

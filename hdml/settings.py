@@ -39,7 +39,6 @@ PAPER_BY_DATA: dict[str, dict[str, Any]] = {
     },
 }
 """What the authors' settings for other data sets change."""
-PAPER_STEPS = 8000
 
 SCRATCH_LR = 1e-3
 FINE_TUNE_LR = 4e-4

@@ -54,13 +54,18 @@ class EvaluationSet:
     gallery: LabelledPhotos | None = None
 
     @property
+    def parts(self) -> list[LabelledPhotos]:
+        """The queries, and the gallery if it is apart."""
+        return [self.queries] if self.gallery is None else [self.queries, self.gallery]
+
+    @property
     def files(self) -> list[Path]:
-        return self.queries.files + (self.gallery.files if self.gallery else [])
+        return [file for part in self.parts for file in part.files]
 
     @property
     def size(self) -> int:
         """Number of photos."""
-        return len(self.queries.paths) + (len(self.gallery.paths) if self.gallery else 0)
+        return sum(len(part.paths) for part in self.parts)
 
     def without(self, failed: Collection[Photo]) -> "EvaluationSet":
         """The same less some photos."""

@@ -34,6 +34,7 @@ from hdml.model import Backbone, EmbeddingModel, EncoderNetwork, freeze_batchnor
 from hdml.run import CHECKPOINT, MODEL, StepLog
 from hdml.sampling import ClassSampler, Sampler, TripletSampler
 from hdml.tuples import Tuples, pair_tuples, triplet_tuples
+from hdml.weights import load_backbone
 from indexing.errors import HdmlError
 
 _CHECKPOINT_SECONDS = 30.0
@@ -77,6 +78,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", tuple(self.variants))  # JSON gives back a list
+
+    @property
+    def disjoint_triplets(self) -> bool:
+        """Whether batches are the authors' disjoint triplets, whose loss is summed, and not pairs that all meet all."""
+        return self.setting == "paper" and self.loss == "triplet"
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ class Trainee:
 
     def tuples(self, labels: Tensor) -> Tuples | None:
         """Which photos of a batch form tuples; None for a loss of the library, which finds them itself."""
-        if self.loss.spec.name == "triplet" and self.config.setting == "paper":
+        if self.config.disjoint_triplets:
             return triplet_tuples(labels)
         return pair_tuples(labels) if self.loss.spec.takes_hdml and self.config.photos_per_class == 2 else None
 
@@ -316,6 +322,7 @@ def train(
     Raises:
         HdmlError: training diverged, or the checkpoint is damaged.
     """
+    torch.manual_seed(config.seed)
     sampler = make_sampler(config, train_set.labels.tolist())
     loss = make_loss(config, classes_per_batch=sampler.classes_per_batch, classes=len(train_set.classes))
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
@@ -370,11 +377,17 @@ def train(
 
 def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
     """The batches that a configuration learns from: pairs or more of each class, or the authors' disjoint triplets."""
-    if config.setting == "paper" and config.loss == "triplet":
+    if config.disjoint_triplets:
         return TripletSampler(labels, classes_per_batch=config.classes_per_batch, seed=config.seed)
     return ClassSampler(
         labels, classes_per_batch=config.classes_per_batch, photos_per_class=config.photos_per_class, seed=config.seed
     )
+
+
+def starting_backbone(config: TrainConfig) -> Backbone:
+    """The backbone that a run begins with: the same for a seed, whatever was drawn before."""
+    torch.manual_seed(config.seed)
+    return load_backbone(config.backbone, config.weights, image_size=config.image_size)
 
 
 def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> MetricLoss:
@@ -387,7 +400,7 @@ def make_loss(config: TrainConfig, *, classes_per_batch: int, classes: int) -> M
             classes=classes,
             dimension=config.dimension,
             options=config.loss_options,
-            summed=config.setting == "paper" and config.loss == "triplet",
+            summed=config.disjoint_triplets,
         )
 
 

@@ -11,6 +11,7 @@ from hdml.fit import export_untrained, plan_run
 from hdml.frozen import Whitening, measure_frozen
 from hdml.outcomes import read_outcomes
 from hdml.run import read_record
+from hdml.watcher import Silent
 from indexing.errors import HdmlError
 from tests.conftest import SHAPES_PER_CLASS
 
@@ -18,22 +19,16 @@ CPU = torch.device("cpu")
 SETTINGS = {"weights": "none", "image_size": 32, "steps": 1, "test_classes": "last:3", "classes_per_batch": 4, "seed": 0}
 
 
-class Silent:
-    """Watches without a word."""
-
-    def say(self, sentence: str) -> None:
-        pass
-
-    def read(self, done: int, total: int) -> None:
-        pass
+class Untrained(Silent):
+    """Watches that nothing trains."""
 
     def step(self, progress: object) -> None:
         raise AssertionError("nothing trains here")
 
 
 def measured(shapes: Path, run: Path, frozen: Frozen) -> dict[str, object]:
-    plan_run(shapes, run, watcher=Silent(), **SETTINGS)
-    measure_frozen(run, frozen, device=CPU, watcher=Silent())
+    plan_run(shapes, run, watcher=Untrained(), **SETTINGS)
+    measure_frozen(run, frozen, device=CPU, watcher=Untrained())
     return read_record(run)
 
 
