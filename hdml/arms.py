@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hdml.hardness import VARIANTS
+from hdml.hardness import VARIANTS, default_alpha
 from hdml.metric_losses import LOSSES, loss_spec
+from hdml.settings import SETTINGS
+from hdml.train import TrainConfig
 from indexing.errors import HdmlError
 
 MODIFIERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -146,10 +148,13 @@ def trials(spec: ArmSpec) -> list[dict[str, Any]]:
 
     With HDML that is α; without, the price of length for losses that see lengths, else the loss's first option.
     """
+    setting = spec.settings.get("setting", "default")
     if spec.is_hdml:
-        return [{"alpha": 0.25 * factor} for factor in _STRENGTHS]
+        alpha = default_alpha(setting, spec.loss)
+        return [{"alpha": alpha * factor} for factor in _STRENGTHS]
     loss = loss_spec(spec.loss)
     if not loss.normalizes:
-        return [{"regulariser": 0.1 * factor} for factor in _STRENGTHS]
+        regulariser = SETTINGS[setting].get("regulariser", TrainConfig.regulariser)
+        return [{"regulariser": regulariser * factor} for factor in _STRENGTHS]
     option, value = next((name, value) for name, value in loss.options.items() if value)
     return [{"loss_options": {option: value * factor}} for factor in _STRENGTHS]

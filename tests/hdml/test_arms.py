@@ -80,3 +80,9 @@ def test_tuned_arms_have_as_many_trials_with_the_default_among_them(name: str, c
     assert values[0] < values[1] < values[2]
     defaults = {"alpha": 0.25, "regulariser": 0.1, "loss_options": 2.0}
     assert values[1] == defaults[changed]
+
+
+def test_tuned_arms_of_the_paper_setting_have_its_own_default_among_their_trials() -> None:
+    """0.25 in units of the loss at chance would be no α at all among the authors' 90."""
+    assert trials(arm_spec("npair+hdml paper tuned"))[1] == {"alpha": 90.0}
+    assert trials(arm_spec("npair paper tuned"))[1] == {"regulariser": 3e-3}
