@@ -109,7 +109,7 @@ def test_chunk_is_part_of_a_run(shapes: Path, tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     models = []
     for chunk in (None, CHUNK):
-        run_training(shapes, tmp_path / str(chunk), make_config(steps=2, chunk=chunk))
+        run_training(shapes, tmp_path / str(chunk), make_config(steps=2, evaluations=1, chunk=chunk))
         models.append(load_tensors(tmp_path / str(chunk) / MODEL)[0])
     name = "model.backbone.network.conv1.weight"
     assert not torch.equal(models[0][name], models[1][name])
