@@ -6,7 +6,7 @@ differ from the equations, the authors' code and each other is listed in docs/me
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from hdml.metric_losses import LossSpec, MetricLoss
 from hdml.model import FeatureGenerator
 from hdml.synthesis import (
     SyntheticTuples,
+    generate,
     leaving_no_trace,
     pulling_share,
     real_weight,
@@ -37,11 +38,13 @@ VARIANTS = {
     "consistent": "the generator is also taught that a re-embedded negative lies as far as it was pulled",
     "residual": "synthetic features are the real negative's plus the generator's step from z to ẑ",
     "adaptive": "λ is set so that half of the synthetic negatives lie nearer than the positive",
+    "label-bound": "every negative is pulled only as far as the features generated from it keep its label",
 }
 """Ways to leave something out of HDML, to see what it did, or to try something with it; the first four are controls."""
 _AUTHORS_LABEL_FACTOR = 1e4
 _VIOLATIONS = 0.5
 _ADAPTIVE_STEP = 0.02
+_SHARES_TRIED = 5  # of a label-bound negative, from λ to 1
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,8 @@ class HardnessAware(nn.Module):
         real = self.loss(embeddings, labels, tuples)
         seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
         members = tuples.of(seen)
-        synthetic = self._synthesize(seen, features, tuples, head, share)
+        shares = self._bearable_shares(seen, features, labels, tuples, share) if "label-bound" in self.variants else share
+        synthetic = self._synthesize(seen, features, tuples, head, shares)
         synthetic_loss = self._tuple_loss(synthetic.anchors, synthetic.positives, synthetic.negatives)
         by_name = self._generator_losses(synthetic, features, labels, tuples, head)
         penalty = penalty + self.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
@@ -207,16 +211,35 @@ class HardnessAware(nn.Module):
         compared = torch.cat([synthetic.positives, synthetic.negatives.flatten(0, 1)])
         return self.regulariser * embedding_regulariser(synthetic.anchors, compared)
 
-    def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float) -> SyntheticTuples:
+    @torch.no_grad()
+    def _bearable_shares(self, seen: Tensor, features: Tensor, labels: Tensor, tuples: Tuples, share: float) -> Tensor:
+        """λ of every negative [N, M, 1]: the least that was tried, from ``share`` to 1, with which it keeps its label, else 1."""
+        owners = labels[tuples.negatives]
+        shares = torch.ones(owners.shape, dtype=seen.dtype, device=seen.device)
+        for tried in torch.linspace(1.0, share, _SHARES_TRIED).tolist():
+            *_, generated = generate(seen, tuples, generator=self.generator, share=tried, **self._generation(features))
+            named = self.classifier(generated[len(seen) :]).argmax(1).reshape(owners.shape)
+            shares = torch.where(named == owners, tried, shares)
+        return shares[..., None]
+
+    def _generation(self, features: Tensor) -> dict[str, Any]:
+        """How this loss and these variants pull and generate."""
+        return {
+            "on_sphere": self.loss.spec.normalizes,
+            "residual_of": features if "residual" in self.variants else None,
+        }
+
+    def _synthesize(
+        self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float | Tensor
+    ) -> SyntheticTuples:
         synthetic = synthesize(
             seen,
             tuples,
             generator=self.generator,
             head=head,
             share=share,
-            on_sphere=self.loss.spec.normalizes,
             trace=self.traced,
-            residual_of=features if "residual" in self.variants else None,
+            **self._generation(features),
         )
         if "no-generator" not in self.variants:
             return synthetic

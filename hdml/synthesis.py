@@ -101,7 +101,7 @@ def synthesize(
     *,
     generator: FeatureGenerator,
     head: nn.Module,
-    share: float,
+    share: float | Tensor,
     on_sphere: bool = False,
     trace: bool = False,
     residual_of: Tensor | None = None,
@@ -113,21 +113,17 @@ def synthesize(
 
     Args:
         embeddings: [B, D] of the batch.
-        share: λ in [0, 1].
+        share: λ in [0, 1], or one of each negative [N, M, 1].
         on_sphere: embeddings are of unit length, and pulled ones stay so.
         trace: whether the head's running statistics learn from synthetic rows (docs/decisions/batchnorm.md).
         residual_of: [B, F] real features, to which the generator's step from z to ẑ is added; None takes its output as it is.
     """
-    anchors, positives, negatives = tuples.of(embeddings)
-    pull = pull_on_sphere if on_sphere else pull_negatives
-    pulled = pull(anchors[:, None], positives[:, None], negatives, share)
-    rows = torch.cat([embeddings.to(pulled.dtype), pulled.flatten(0, 1)])
-    generated = leaving_no_trace(generator, rows, frozen=True)
-    if residual_of is not None:
-        generated = residual_features(generated, residual_of, tuples)
+    pulled, rows, generated = generate(
+        embeddings, tuples, generator=generator, share=share, on_sphere=on_sphere, residual_of=residual_of
+    )
     members = synthetic_members(tuples, len(rows))
     embedded = head(generated[members]) if trace else leaving_no_trace(head, generated[members], frozen=False)
-    count = len(anchors)
+    count = len(tuples.anchors)
     return SyntheticTuples(
         pulled=pulled,
         rows=rows,
@@ -135,6 +131,26 @@ def synthesize(
         positives=embedded[count : 2 * count],
         negatives=embedded[2 * count :].unflatten(0, pulled.shape[:2]),
     )
+
+
+def generate(
+    embeddings: Tensor,
+    tuples: Tuples,
+    *,
+    generator: FeatureGenerator,
+    share: float | Tensor,
+    on_sphere: bool = False,
+    residual_of: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first half of :func:`synthesize`: negatives pulled [N, M, D], the generator's rows [B + N·M, D], its features of them."""
+    anchors, positives, negatives = tuples.of(embeddings)
+    pull = pull_on_sphere if on_sphere else pull_negatives
+    pulled = pull(anchors[:, None], positives[:, None], negatives, share)
+    rows = torch.cat([embeddings.to(pulled.dtype), pulled.flatten(0, 1)])
+    generated = leaving_no_trace(generator, rows, frozen=True)
+    if residual_of is not None:
+        generated = residual_features(generated, residual_of, tuples)
+    return pulled, rows, generated
 
 
 def synthetic_members(tuples: Tuples, rows: int) -> Tensor:

@@ -287,6 +287,29 @@ def test_adaptive_share_falls_while_too_few_synthetics_are_hard() -> None:
     assert loop.hardness.pulling_share == pytest.approx(1.0 - 0.02 * (0.5 - figures.violations))
 
 
+def test_label_bound_negatives_are_pulled_as_far_as_they_keep_their_label() -> None:
+    loop = Loop(variants=["label-bound"])
+    features = loop.backbone(loop.photos)
+    embeddings = loop.head(features)
+    tuples = pair_tuples(loop.labels)
+    a, p, n = tuples.of(embeddings)
+    wanted = torch.stack([torch.stack([x for x in n[i]]) for i in range(N)])
+    moved = 0
+    for share in torch.linspace(1.0, loop.hardness.pulling_share, 5).tolist():
+        pulled = torch.stack([torch.stack([references.pull(a[i], p[i], x, share) for x in n[i]]) for i in range(N)])
+        generated = copy.deepcopy(loop.hardness.generator)(torch.cat([embeddings, pulled.flatten(0, 1)]))[len(embeddings) :]
+        named = loop.hardness.classifier(generated).argmax(1).reshape(N, N - 1)
+        for i in range(N):
+            for j in range(N - 1):
+                if named[i, j] == loop.labels[tuples.negatives[i, j]]:
+                    wanted[i, j] = pulled[i, j]
+                    moved += share < 1.0
+    assert 0 < moved < 4 * N * (N - 1)  # some are moved, and some would be moved farther if they kept their label
+    d_ap = (a - p).norm(dim=-1).mean()
+    figures = loop.losses().figures
+    assert figures.pulled_distance == pytest.approx(((a[:, None] - wanted).norm(dim=-1).mean() / d_ap).item())
+
+
 def test_loss_without_tuples_and_unknown_variant_are_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="proxy-anchor cannot be made hardness-aware: it compares every photo"):
         HardnessAware(
