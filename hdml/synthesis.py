@@ -142,7 +142,7 @@ def generate(
     on_sphere: bool = False,
     residual_of: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first half of :func:`synthesize`: negatives pulled [N, M, D], the generator's rows [B + N·M, D], its features of them."""
+    """The first half of :func:`synthesize`: pulled negatives [N, M, D], the generator's rows [B + N·M, D] and its features."""
     anchors, positives, negatives = tuples.of(embeddings)
     pull = pull_on_sphere if on_sphere else pull_negatives
     pulled = pull(anchors[:, None], positives[:, None], negatives, share)

@@ -293,7 +293,7 @@ def test_label_bound_negatives_are_pulled_as_far_as_they_keep_their_label() -> N
     embeddings = loop.head(features)
     tuples = pair_tuples(loop.labels)
     a, p, n = tuples.of(embeddings)
-    wanted = torch.stack([torch.stack([x for x in n[i]]) for i in range(N)])
+    wanted = n.clone()
     moved = 0
     for share in torch.linspace(1.0, loop.hardness.pulling_share, 5).tolist():
         pulled = torch.stack([torch.stack([references.pull(a[i], p[i], x, share) for x in n[i]]) for i in range(N)])
