@@ -82,9 +82,9 @@ def make_trainee(
 
 
 def random_batch(*, image_size: int, pairs: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images [2N, 3, H, W] and labels [2N]; photo N + i is the positive of photo i."""
+    """Images [2N, 3, H, W] on the device and labels [2N] on the CPU, as in a run; photo N + i is the positive of photo i."""
     images = torch.randn(2 * pairs, 3, image_size, image_size).to(device, memory_format=torch.channels_last)
-    return images, torch.arange(pairs, device=device).repeat(2)
+    return images, torch.arange(pairs).repeat(2)
 
 
 def product_step(trainee: Trainee, images: Tensor, labels: Tensor) -> Step:

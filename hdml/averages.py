@@ -1,12 +1,22 @@
-"""Running means of the losses, which set λ and the weight of the synthetic tuples; buffers, so that a resumed run has them."""
+"""Running means of the losses, which set λ and the weight of the synthetic tuples; buffers, so that a resumed run has them.
+
+They stay on the CPU: they are read at the start of every step, when a GPU should not be waited for.
+"""
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 
-class WindowMean(nn.Module):
+class _OnCpu(nn.Module):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return self
+
+
+class WindowMean(_OnCpu):
     """Mean of the last ``size`` values; infinite while there are none, when training has just begun."""
 
     values: Tensor
@@ -24,7 +34,7 @@ class WindowMean(nn.Module):
         return math.fsum(known) / len(known) if known else math.inf
 
 
-class BlockMean(nn.Module):
+class BlockMean(_OnCpu):
     """Mean of the last whole block of ``size`` values, as the authors' code takes it; ``start`` while there is none."""
 
     values: Tensor

@@ -132,7 +132,7 @@ def _carry_out(run: Path, frozen: Frozen | None, device: str, jobs: int, message
         if frozen is not None:
             measure_frozen(run, frozen, device=torch.device(device), watcher=watcher)
         else:
-            finish_run(run, device=torch.device(device), watcher=watcher)
+            finish_run(run, device=torch.device(device), watcher=watcher, export=False)
     except HdmlError as error:
         messages.send(("failure", str(error)))
 

@@ -1,5 +1,6 @@
 """What a step is logged with: losses, how hard the synthetic tuples are, and whether the embeddings collapse."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +47,17 @@ class StepFigures:
     violations: float | None = None
 
 
+def read_back(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Their values, with a single wait for the device that computes them."""
+    stacked = torch.stack([value.detach().double() for value in scalars.values()])
+    return dict(zip(scalars, stacked.tolist(), strict=True))
+
+
 @torch.no_grad()
 def tuple_figures(
     real: tuple[Tensor, Tensor, Tensor], synthetic: SyntheticTuples, labels: Tensor, logits: Tensor, *, direction: bool
-) -> dict[str, float]:
-    """The last five of :class:`StepFigures`.
+) -> dict[str, Tensor]:
+    """The last five of :class:`StepFigures`, on the device.
 
     Args:
         real: anchors [N, D], positives [N, D] and negatives [N, M, D] as the loss sees them.
@@ -67,8 +74,8 @@ def tuple_figures(
         "real_distance": _ratio(_distances(anchors, negatives), d_ap),
         "pulled_distance": _ratio(_distances(anchors, synthetic.pulled), d_ap),
         "synthetic_distance": _ratio(again_an, again_ap),
-        "label_preservation": (logits.argmax(1) == labels.flatten()).float().mean().item(),
-        "violations": (again_an < again_ap).float().mean().item(),
+        "label_preservation": (logits.argmax(1) == labels.flatten()).float().mean(),
+        "violations": (again_an < again_ap).float().mean(),
     }
 
 
@@ -109,5 +116,5 @@ def _distances(anchors: Tensor, others: Tensor) -> Tensor:
     return distances
 
 
-def _ratio(distances: Tensor, d_ap: Tensor) -> float:
-    return (distances.mean() / d_ap.mean().clamp_min(torch.finfo(d_ap.dtype).tiny)).item()
+def _ratio(distances: Tensor, d_ap: Tensor) -> Tensor:
+    return distances.mean() / d_ap.mean().clamp_min(torch.finfo(d_ap.dtype).tiny)

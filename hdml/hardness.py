@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdml.averages import BlockMean, WindowMean
-from hdml.diagnostics import StepFigures, tuple_figures
+from hdml.diagnostics import StepFigures, read_back, tuple_figures
 from hdml.losses import embedding_regulariser, label_loss, length, reconstruction_loss
 from hdml.metric_losses import LossSpec, MetricLoss
 from hdml.model import FeatureGenerator
@@ -184,22 +184,26 @@ class HardnessAware(nn.Module):
             with torch.no_grad():
                 logged = self._tuple_loss(*members) if self.loss.spec.library else real
             metric = weight * real + (1 - weight) * synthetic_loss + penalty
-        figures = StepFigures(
-            metric_loss=real.item(),
-            synthetic_loss=synthetic_loss.item(),
-            reconstruction_loss=by_name["reconstruction"].item(),
-            label_loss=by_name["label"].item(),
-            classifier_loss=classification.item(),
-            pulling_share=share,
-            real_weight=weight,
-            **tuple_figures(members, synthetic, labels[tuples.negatives], by_name["logits"], direction=self.loss.spec.normalizes),
+        owners = labels[tuples.negatives]
+        values = read_back(
+            {
+                "metric_loss": real,
+                "synthetic_loss": synthetic_loss,
+                "reconstruction_loss": by_name["reconstruction"],
+                "label_loss": by_name["label"],
+                "classifier_loss": classification,
+                "logged": logged,
+                "generator_loss": by_name["total"],
+                **tuple_figures(members, synthetic, owners, by_name["logits"], direction=self.loss.spec.normalizes),
+            }
         )
+        logged_value, generator_value = values.pop("logged"), values.pop("generator_loss")
         if self.training:
-            self.metric_loss_avg.add(logged.item())
-            self.generator_loss_avg.add(by_name["total"].item())
-            assert figures.violations is not None
-            step = _ADAPTIVE_STEP * (figures.violations - _VIOLATIONS)
+            self.metric_loss_avg.add(logged_value)
+            self.generator_loss_avg.add(generator_value)
+            step = _ADAPTIVE_STEP * (values["violations"] - _VIOLATIONS)
             self.adapted_share.copy_((self.adapted_share + step).clamp(0.0, 1.0))
+        figures = StepFigures(**values, pulling_share=share, real_weight=weight)
         return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, figures, embeddings)
 
     def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:

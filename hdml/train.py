@@ -22,7 +22,7 @@ from hdml.checkpoint import (
     save_tensors,
 )
 from hdml.data import LabelledPhotos
-from hdml.diagnostics import Spread, StepFigures, spread_of
+from hdml.diagnostics import Spread, StepFigures, read_back, spread_of
 from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
 from hdml.gradient_cache import features_in_chunks
@@ -249,14 +249,16 @@ def step_losses(
 
     Args:
         images: [B, 3, H, W], or of several processes this one's share of them.
-        labels: [B] training class of each photo of the whole batch.
+        labels: [B] training class of each photo of the whole batch; tuples are found without waiting for the device when they
+            are on the CPU.
     """
+    tuples = trainee.tuples(labels)
+    tuples, labels = tuples and tuples.to(images.device), labels.to(images.device, non_blocking=True)
     with autocast:
         with processes.own_randomness():
             own = features_in_chunks(trainee.model.backbone, images, trainee.config.chunk)
         features = processes.gather(own, len(labels))
         embeddings = trainee.model.head(features)
-    tuples = trainee.tuples(labels)
     penalty = trainee.penalty()
     if trainee.hardness is not None:
         losses: StepLosses = trainee.hardness(
@@ -265,10 +267,11 @@ def step_losses(
         return losses
     embeddings = embeddings.float()
     real = trainee.loss(embeddings, labels, tuples)
-    trainee.metric_loss_avg.add(real.item())
+    figures = StepFigures(real.item())
+    trainee.metric_loss_avg.add(figures.metric_loss)
     if trainee.regulariser and tuples is not None:
         penalty = penalty + trainee.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
-    return StepLosses({"model": real + penalty}, StepFigures(real.item()), embeddings)
+    return StepLosses({"model": real + penalty}, figures, embeddings)
 
 
 def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> None:
@@ -280,14 +283,18 @@ def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -
     trainee.optimizer.zero_grad()
     torch.autograd.backward(losses.total)
     processes.average_gradients(parameter for module in trainee.modules().values() for parameter in module.parameters())
-    for name, module in trainee.modules().items():
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+    norms = {name: _gradient_norm(module) for name, module in trainee.modules().items()}
+    for name, norm in read_back(norms).items():
+        if not math.isfinite(norm):
             raise HdmlError(
                 f"Gradients must be finite, but training has diverged (the loss of the {name} is "
                 f"{losses.by_module[name].item():.4g}); start again with a lower --lr."
             )
     trainee.optimizer.step()
+
+
+def _gradient_norm(module: nn.Module) -> Tensor:
+    return torch.nn.utils.get_total_norm(parameter.grad for parameter in module.parameters() if parameter.grad is not None)
 
 
 def train(
@@ -335,13 +342,14 @@ def train(
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first) if processes.first else None
     began = saved = reported = time.monotonic()
-    batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes))
+    pin = device.type == "cuda"
+    batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
     trainee.train()
     for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast, processes=processes)
+        losses = step_losses(trainee, channels_last, labels, autocast=autocast, processes=processes)
         update(trainee, losses, processes)
         done = step + 1
         if done in evaluate_at and config.reestimate_bn:
@@ -411,14 +419,20 @@ def _batches(
     steps: range,
     seed: int,
     processes: Processes = ALONE,
+    *,
+    pin: bool = False,
 ) -> Iterator[LoadedBatch]:
-    """The batches of these steps, or a process's share of them, the next few prepared in threads while the network works."""
+    """The batches of these steps, or a process's share of them, the next few prepared in threads while the network works.
+
+    Pinned, they are copied to a GPU while it computes.
+    """
 
     def load(step: int) -> LoadedBatch:
         batch = sampler.batch(step)
         own = processes.share(len(batch.photos))
         drawn = [train_set.photos[index] for index in batch.photos[own.start : own.stop]]
-        return step, photos.batch(drawn, (seed, step), first_row=own.start), torch.from_numpy(batch.labels)
+        images = photos.batch(drawn, (seed, step), first_row=own.start)
+        return step, images.pin_memory() if pin else images, torch.from_numpy(batch.labels)
 
     with ThreadPoolExecutor(max_workers=_PREFETCHED_BATCHES) as pool:
         waiting = [pool.submit(load, step) for step in steps[:_PREFETCHED_BATCHES]]
