@@ -1,6 +1,6 @@
 """What a step is logged with: losses, how hard the synthetic tuples are, and whether the embeddings collapse."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,10 +47,11 @@ class StepFigures:
     violations: float | None = None
 
 
-def read_back(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """Their values, with a single wait for the device that computes them."""
-    stacked = torch.stack([value.detach().double() for value in scalars.values()])
-    return dict(zip(scalars, stacked.tolist(), strict=True))
+def read_back(steps: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
+    """The scalars of some steps, with a single wait for the device that computes them."""
+    scalars = [value.detach().double() for step in steps for value in step.values()]
+    values = iter(torch.stack(scalars).tolist())
+    return [{name: next(values) for name in step} for step in steps]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ differ from the equations, the authors' code and each other is listed in docs/me
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -54,13 +55,18 @@ class StepLosses:
     Attributes:
         by_module: ``model``: J_metric = w·J_m + (1−w)·J_syn plus the length regulariser; ``generator``: J_gen; ``classifier``:
             cross-entropy of real features. With the plain method, ``model`` alone: J_m plus the regulariser.
-        figures: what is logged.
+        scalars: the fields of ``figures``, on the device.
         embeddings: [B, D] of the batch.
     """
 
     by_module: dict[str, Tensor]
-    figures: StepFigures
+    scalars: dict[str, Tensor]
     embeddings: Tensor
+
+    @cached_property
+    def figures(self) -> StepFigures:
+        """What is logged; asking for it waits for the device."""
+        return StepFigures(**read_back([self.scalars])[0])
 
     @property
     def total(self) -> Tensor:
@@ -131,11 +137,14 @@ class HardnessAware(nn.Module):
 
     @property
     def pulling_share(self) -> float:
-        """λ of the next step."""
+        """λ of the next step; asking for it waits for the device."""
+        return self._pulling_share().item()
+
+    def _pulling_share(self) -> Tensor:
         if "no-pull" in self.variants:
-            return 1.0
+            return torch.ones_like(self.adapted_share)
         if "adaptive" in self.variants:
-            return self.adapted_share.item()
+            return self.adapted_share.clone()
         return pulling_share(self.metric_loss_avg.mean, self.alpha * (1.0 if self.paper else self.loss.at_chance))
 
     def forward(
@@ -165,8 +174,9 @@ class HardnessAware(nn.Module):
         # Whatever the autocast, everything from here on is float32, or float64 where that is asked for.
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         features, embeddings = features.to(wide), embeddings.to(wide)
-        share = self.pulling_share
-        weight = real_weight(self.generator_loss_avg.mean, self.beta)
+        share = self._pulling_share()
+        real_share = real_weight(self.generator_loss_avg.mean, self.beta)
+        weight, synthetic_weight = real_share.to(wide), (1 - real_share).to(wide)
         real = self.loss(embeddings, labels, tuples)
         seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
         members = tuples.of(seen)
@@ -178,33 +188,29 @@ class HardnessAware(nn.Module):
         classification = F.cross_entropy(self.classifier(features.detach()), labels)
         if self.paper:
             logged = weight * (real + penalty)
-            metric = logged + (1 - weight) * (synthetic_loss + self._synthetic_penalty(synthetic))
+            metric = logged + synthetic_weight * (synthetic_loss + self._synthetic_penalty(synthetic))
         else:
             # The loss over tuples, whose divisor is fixed; for our own losses it is J_m itself.
             with torch.no_grad():
                 logged = self._tuple_loss(*members) if self.loss.spec.library else real
-            metric = weight * real + (1 - weight) * synthetic_loss + penalty
+            metric = weight * real + synthetic_weight * synthetic_loss + penalty
         owners = labels[tuples.negatives]
-        values = read_back(
-            {
-                "metric_loss": real,
-                "synthetic_loss": synthetic_loss,
-                "reconstruction_loss": by_name["reconstruction"],
-                "label_loss": by_name["label"],
-                "classifier_loss": classification,
-                "logged": logged,
-                "generator_loss": by_name["total"],
-                **tuple_figures(members, synthetic, owners, by_name["logits"], direction=self.loss.spec.normalizes),
-            }
-        )
-        logged_value, generator_value = values.pop("logged"), values.pop("generator_loss")
+        scalars = {
+            "metric_loss": real.detach(),
+            "synthetic_loss": synthetic_loss.detach(),
+            "reconstruction_loss": by_name["reconstruction"].detach(),
+            "label_loss": by_name["label"].detach(),
+            "classifier_loss": classification.detach(),
+            "pulling_share": share,
+            "real_weight": real_share,
+            **tuple_figures(members, synthetic, owners, by_name["logits"], direction=self.loss.spec.normalizes),
+        }
         if self.training:
-            self.metric_loss_avg.add(logged_value)
-            self.generator_loss_avg.add(generator_value)
-            step = _ADAPTIVE_STEP * (values["violations"] - _VIOLATIONS)
+            self.metric_loss_avg.add(logged)
+            self.generator_loss_avg.add(by_name["total"])
+            step = _ADAPTIVE_STEP * (scalars["violations"] - _VIOLATIONS)
             self.adapted_share.copy_((self.adapted_share + step).clamp(0.0, 1.0))
-        figures = StepFigures(**values, pulling_share=share, real_weight=weight)
-        return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, figures, embeddings)
+        return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, scalars, embeddings)
 
     def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         assert self.loss.tuple_loss is not None
@@ -216,14 +222,15 @@ class HardnessAware(nn.Module):
         return self.regulariser * embedding_regulariser(synthetic.anchors, compared)
 
     @torch.no_grad()
-    def _bearable_shares(self, seen: Tensor, features: Tensor, labels: Tensor, tuples: Tuples, share: float) -> Tensor:
+    def _bearable_shares(self, seen: Tensor, features: Tensor, labels: Tensor, tuples: Tuples, share: Tensor) -> Tensor:
         """λ of every negative [N, M, 1]: the least that was tried, from ``share`` to 1, with which it keeps its label, else 1."""
         owners = labels[tuples.negatives]
         shares = torch.ones(owners.shape, dtype=seen.dtype, device=seen.device)
-        for tried in torch.linspace(1.0, share, _SHARES_TRIED).tolist():
+        for part in range(_SHARES_TRIED):
+            tried = 1 - (1 - share) * part / (_SHARES_TRIED - 1)
             *_, generated = generate(seen, tuples, generator=self.generator, share=tried, **self._generation(features))
             named = self.classifier(generated[len(seen) :]).argmax(1).reshape(owners.shape)
-            shares = torch.where(named == owners, tried, shares)
+            shares = torch.where(named == owners, tried.to(shares.dtype), shares)
         return shares[..., None]
 
     def _generation(self, features: Tensor) -> dict[str, Any]:
@@ -233,9 +240,7 @@ class HardnessAware(nn.Module):
             "residual_of": features if "residual" in self.variants else None,
         }
 
-    def _synthesize(
-        self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float | Tensor
-    ) -> SyntheticTuples:
+    def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: Tensor) -> SyntheticTuples:
         synthetic = synthesize(
             seen,
             tuples,

@@ -40,6 +40,7 @@ from indexing.errors import HdmlError
 _CHECKPOINT_SECONDS = 30.0
 _PREFETCHED_BATCHES = 4
 _SPREAD_EVERY = 10  # steps
+_READ_SECONDS = 1.0
 _REESTIMATED_ON = 20  # batches
 
 
@@ -267,30 +268,41 @@ def step_losses(
         return losses
     embeddings = embeddings.float()
     real = trainee.loss(embeddings, labels, tuples)
-    figures = StepFigures(real.item())
-    trainee.metric_loss_avg.add(figures.metric_loss)
+    trainee.metric_loss_avg.add(real)
     if trainee.regulariser and tuples is not None:
         penalty = penalty + trainee.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
-    return StepLosses({"model": real + penalty}, figures, embeddings)
+    return StepLosses({"model": real + penalty}, {"metric_loss": real.detach()}, embeddings)
 
 
-def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> None:
-    """Move every module by its own loss, in all processes alike.
-
-    Raises:
-        HdmlError: a gradient is not finite; nothing has moved.
-    """
+def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> dict[str, Tensor]:
+    """Move every module by its own loss, in all processes alike; returns the norm of each module's gradient, on the device."""
     trainee.optimizer.zero_grad()
     torch.autograd.backward(losses.total)
     processes.average_gradients(parameter for module in trainee.modules().values() for parameter in module.parameters())
     norms = {name: _gradient_norm(module) for name, module in trainee.modules().items()}
-    for name, norm in read_back(norms).items():
-        if not math.isfinite(norm):
-            raise HdmlError(
-                f"Gradients must be finite, but training has diverged (the loss of the {name} is "
-                f"{losses.by_module[name].item():.4g}); start again with a lower --lr."
-            )
     trainee.optimizer.step()
+    return norms
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A step that the device may still be computing: its figures, and the norm of each module's gradient."""
+
+    step: int
+    scalars: dict[str, Tensor]
+    norms: dict[str, Tensor]
+
+
+def _read_figures(launched: Sequence[_Launched]) -> list[StepFigures]:
+    """Of each step; raises HdmlError when a gradient was not finite."""
+    for one, norms in zip(launched, read_back([one.norms for one in launched]), strict=True):
+        for name, norm in norms.items():
+            if not math.isfinite(norm):
+                raise HdmlError(
+                    f"Gradients must be finite, but training has diverged at step {one.step + 1} (the gradient of the {name} has "
+                    f"the length {norm}); start again with a lower --lr."
+                )
+    return [StepFigures(**scalars) for scalars in read_back([one.scalars for one in launched])]
 
 
 def _gradient_norm(module: nn.Module) -> Tensor:
@@ -341,43 +353,53 @@ def train(
         first, best, before = state["steps_done"], state["best"], TrainTime(state["seconds"], state.get("waited", 0.0))
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first) if processes.first else None
-    began = saved = reported = time.monotonic()
+    began = saved = read = time.monotonic()
     pin = device.type == "cuda"
     batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
+    launched: list[_Launched] = []
     trainee.train()
     for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         losses = step_losses(trainee, channels_last, labels, autocast=autocast, processes=processes)
-        update(trainee, losses, processes)
+        launched.append(_Launched(step, losses.scalars, update(trainee, losses, processes)))
         done = step + 1
-        if done in evaluate_at and config.reestimate_bn:
+        evaluates = done in evaluate_at
+        # A GPU that is asked after every step how it went would stand still while the next one is launched.
+        if not (evaluates or device.type == "cpu" or time.monotonic() - read > _READ_SECONDS):
+            continue
+        figures = _read_figures(launched)
+        if evaluates and config.reestimate_bn:
             if processes.first:
                 again = _batches(sampler, photos, train_set, range(_REESTIMATED_ON), config.seed)
                 reestimate_batchnorm(trainee.model, (images.to(device) for _, images, _ in again))
                 trainee.train()
             processes.copy_buffers(trainee.model)
-        if log is None:
-            continue
         validation = None
-        if done in evaluate_at:
+        if evaluates and log is not None:
             validation = _validate(trainee, validation_set, config, device)
             trainee.train()
             score = validation.map_at_r if validation else 0.0
             if score >= best:
                 best = score
                 trainee.save_model(run / MODEL, {"steps_done": done, "validation": validation.to_json() if validation else None})
-        spread = spread_of(losses.embeddings) if step % _SPREAD_EVERY == 0 else None
-        row = {"step": step, **asdict(losses.figures), "validation": validation.to_json() if validation else None}
-        log.add(row | (asdict(spread) if spread else {}))
-        if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            saved = time.monotonic()
-            times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
-            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, **asdict(times)})
         now = time.monotonic()
-        rate, reported = len(labels) / (now - reported), now
-        report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation, spread))
+        if log is not None:
+            spread = spread_of(losses.embeddings) if any(one.step % _SPREAD_EVERY == 0 for one in launched) else None
+            rate = len(launched) * len(labels) / (now - read)
+            average = trainee.metric_loss_avg.mean.item()
+            looked_at = [(None, None)] * (len(launched) - 1) + [(validation, spread)]
+            for one, of_step, (seen, spread) in zip(launched, figures, looked_at, strict=True):
+                row = {"step": one.step, **asdict(of_step), "validation": seen.to_json() if seen else None}
+                log.add(row | (asdict(spread) if spread else {}))
+                report(TrainProgress(one.step + 1, config.steps, of_step, average, rate, seen, spread))
+            if evaluates or now - saved > _CHECKPOINT_SECONDS:
+                saved = now
+                times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
+                trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, **asdict(times)})
+        launched.clear()
+        read = now
     if log is not None:
         log.close()
     return TrainTime(before.seconds + time.monotonic() - began, before.waited + batches.seconds)

@@ -117,7 +117,7 @@ def test_statistics_of_the_users_own_head_see_real_photos_alone() -> None:
 def by_loops(loop: Loop, *, paper: bool, penalty: float) -> dict[str, Tensor]:
     """The objective of N-pair HDML from the equations, one tuple at a time (arXiv:1903.05503, sections 3.2 and 3.3)."""
     hardness = loop.hardness
-    share, weight = hardness.pulling_share, references.exp_weight(hardness.beta, hardness.generator_loss_avg.mean)
+    share, weight = hardness.pulling_share, references.exp_weight(hardness.beta, hardness.generator_loss_avg.mean.item())
     features = loop.backbone(loop.photos)
     embeddings = loop.head(features)
     tuples = pair_tuples(loop.labels)
