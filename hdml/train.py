@@ -168,11 +168,13 @@ class Trainee:
                 {"params": list(self.hardness.classifier.parameters()), "lr": config.classifier_lr},
             ]
         self.metric_loss_avg = self.hardness.metric_loss_avg if self.hardness else WindowMean(window)
+        fused = device.type == "cuda"  # one kernel a group instead of a dozen, each launched from Python
         self.optimizer: torch.optim.Optimizer
         if config.setting == "paper":  # the decay is in the loss: see penalty
-            self.optimizer = torch.optim.Adam(groups)
+            self.optimizer = torch.optim.Adam(groups, fused=fused)
         else:
-            self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
+        self.learning = {name: tuple(module.parameters()) for name, module in self.modules().items()}
         self._peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def train(self) -> None:
@@ -274,39 +276,24 @@ def step_losses(
     return StepLosses({"model": real + penalty}, {"metric_loss": real.detach()}, embeddings)
 
 
-def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> dict[str, Tensor]:
-    """Move every module by its own loss, in all processes alike; returns the norm of each module's gradient, on the device."""
+def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> None:
+    """Move every module by its own loss, in all processes alike."""
     trainee.optimizer.zero_grad()
     torch.autograd.backward(losses.total)
-    processes.average_gradients(parameter for module in trainee.modules().values() for parameter in module.parameters())
-    norms = {name: _gradient_norm(module) for name, module in trainee.modules().items()}
+    processes.average_gradients(parameter for parameters in trainee.learning.values() for parameter in parameters)
     trainee.optimizer.step()
-    return norms
 
 
-@dataclass(frozen=True)
-class _Launched:
-    """A step that the device may still be computing: its figures, and the norm of each module's gradient."""
-
-    step: int
-    scalars: dict[str, Tensor]
-    norms: dict[str, Tensor]
-
-
-def _read_figures(launched: Sequence[_Launched]) -> list[StepFigures]:
-    """Of each step; raises HdmlError when a gradient was not finite."""
-    for one, norms in zip(launched, read_back([one.norms for one in launched]), strict=True):
-        for name, norm in norms.items():
-            if not math.isfinite(norm):
-                raise HdmlError(
-                    f"Gradients must be finite, but training has diverged at step {one.step + 1} (the gradient of the {name} has "
-                    f"the length {norm}); start again with a lower --lr."
-                )
-    return [StepFigures(**scalars) for scalars in read_back([one.scalars for one in launched])]
-
-
-def _gradient_norm(module: nn.Module) -> Tensor:
-    return torch.nn.utils.get_total_norm(parameter.grad for parameter in module.parameters() if parameter.grad is not None)
+def _check_gradients(trainee: Trainee, step: int) -> None:
+    """Raise HdmlError when a gradient is not finite; where one was not in an earlier step, those after it are not either."""
+    gradients = {name: [p.grad for p in parameters if p.grad is not None] for name, parameters in trainee.learning.items()}
+    norms = read_back([{name: torch.nn.utils.get_total_norm(found) for name, found in gradients.items()}])[0]
+    for name, norm in norms.items():
+        if not math.isfinite(norm):
+            raise HdmlError(
+                f"Gradients must be finite, but at step {step + 1} that of the {name} has the length {norm}: training has "
+                "diverged; start again with a lower --lr."
+            )
 
 
 def train(
@@ -356,20 +343,23 @@ def train(
     began = saved = read = time.monotonic()
     pin = device.type == "cuda"
     batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
-    launched: list[_Launched] = []
+    launched: list[
+        tuple[int, dict[str, Tensor]]
+    ] = []  # steps that the device may still be computing, and what they will be logged with
     trainee.train()
     for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         losses = step_losses(trainee, channels_last, labels, autocast=autocast, processes=processes)
-        launched.append(_Launched(step, losses.scalars, update(trainee, losses, processes)))
+        update(trainee, losses, processes)
+        launched.append((step, losses.scalars))
         done = step + 1
         evaluates = done in evaluate_at
         # A GPU that is asked after every step how it went would stand still while the next one is launched.
         if not (evaluates or device.type == "cpu" or time.monotonic() - read > _READ_SECONDS):
             continue
-        figures = _read_figures(launched)
+        _check_gradients(trainee, step)
         if evaluates and config.reestimate_bn:
             if processes.first:
                 again = _batches(sampler, photos, train_set, range(_REESTIMATED_ON), config.seed)
@@ -386,14 +376,16 @@ def train(
                 trainee.save_model(run / MODEL, {"steps_done": done, "validation": validation.to_json() if validation else None})
         now = time.monotonic()
         if log is not None:
-            spread = spread_of(losses.embeddings) if any(one.step % _SPREAD_EVERY == 0 for one in launched) else None
+            spread = spread_of(losses.embeddings) if any(each % _SPREAD_EVERY == 0 for each, _ in launched) else None
             rate = len(launched) * len(labels) / (now - read)
             average = trainee.metric_loss_avg.mean.item()
+            figures = read_back([scalars for _, scalars in launched])
             looked_at = [(None, None)] * (len(launched) - 1) + [(validation, spread)]
-            for one, of_step, (seen, spread) in zip(launched, figures, looked_at, strict=True):
-                row = {"step": one.step, **asdict(of_step), "validation": seen.to_json() if seen else None}
+            for (each, _), values, (seen, spread) in zip(launched, figures, looked_at, strict=True):
+                of_step = StepFigures(**values)
+                row = {"step": each, **asdict(of_step), "validation": seen.to_json() if seen else None}
                 log.add(row | (asdict(spread) if spread else {}))
-                report(TrainProgress(one.step + 1, config.steps, of_step, average, rate, seen, spread))
+                report(TrainProgress(each + 1, config.steps, of_step, average, rate, seen, spread))
             if evaluates or now - saved > _CHECKPOINT_SECONDS:
                 saved = now
                 times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
