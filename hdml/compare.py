@@ -237,13 +237,15 @@ def _judge(specs: Sequence[ArmSpec], plan: Plan, request: Request, folder: Path)
 
 
 def comparisons(specs: Sequence[ArmSpec]) -> list[tuple[str, list[str]]]:
-    """Which arms are held against which: every arm against the first plain loss, and each loss's HDML against that loss alone."""
+    """Which arms are held against which: all against the first plain loss, every HDML arm against its own plain one, if that is
+    another, and the method that the verdict is about against its controls.
+    """
     method, reference = _main_pair(specs)
     against = [(reference, [spec.name for spec in specs if spec.name != reference])]
-    by_name = {spec.name: spec for spec in specs}
+    names = {spec.name for spec in specs}
     for spec in specs:
-        if spec.is_hdml and spec.loss in by_name and spec.loss != reference:
-            against.append((spec.loss, [spec.name]))
+        if spec.is_hdml and spec.plain in names - {reference}:
+            against.append((spec.plain, [spec.name]))
     controls = [spec.name for spec in specs if spec.name not in (method, reference) and " " in spec.name and spec.trains]
     if controls and method != reference:
         against += [(control, [method]) for control in controls]
