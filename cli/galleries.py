@@ -42,7 +42,7 @@ def index(
     report = update_gallery(folder, workspace, display, encoder=encoder, workers=workers, device=device)
     if json_output:
         failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
-        counts = {name: getattr(report, name) for name in ("added", "updated", "removed", "unchanged")}
+        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
         print_json({"index": report.index.name, **counts, "failed": failed})
 
 
@@ -78,7 +78,7 @@ def update_gallery(
     if len(report.failed) > _LISTED_FAILURES:
         display.say(f"… and {len(report.failed) - _LISTED_FAILURES} more; hdml index --json lists them all.")
     display.say(
-        f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.removed} removed, "
+        f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.moved} moved, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
     )
     if (newer := newer_run(place, index_dir)) is not None:

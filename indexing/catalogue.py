@@ -4,10 +4,12 @@ import json
 import sqlite3
 import stat
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from operator import add
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,30 +21,58 @@ from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
 
 CATALOGUE = "catalogue.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;  -- 'model' is the one that searches compare by
+CREATE TABLE models (
+    id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    dimension INTEGER NOT NULL
+);
 CREATE TABLE items (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again after an item is gone
-    path TEXT NOT NULL UNIQUE,             -- relative to the gallery, forward slashes
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again for another photo
+    path TEXT NOT NULL,                    -- relative to the gallery, forward slashes; of one that is gone, where it was last
     size INTEGER NOT NULL,                 -- bytes
     mtime_ns INTEGER NOT NULL,
+    hash BLOB,                             -- of the file's bytes; null where they could not be read, or not since version 1
     label TEXT,
-    state TEXT NOT NULL CHECK (state IN ('ready', 'failed')),
+    state TEXT NOT NULL CHECK (state IN ('ready', 'failed', 'gone')),
     reason TEXT CHECK ((reason IS NOT NULL) = (state = 'failed')),
     width INTEGER,                         -- of the original, upright, in pixels
     height INTEGER,
-    norm REAL,                             -- length of the embedding before normalisation
-    vector BLOB CHECK ((vector IS NOT NULL) = (state = 'ready'))  -- float32, unit length
+    changed INTEGER NOT NULL               -- sequence number at which searches last had to learn of it
 );
+CREATE UNIQUE INDEX items_by_path ON items (path) WHERE state != 'gone';
 CREATE INDEX items_by_label ON items (label) WHERE state = 'ready';
-CREATE TRIGGER vector_added AFTER INSERT ON items WHEN NEW.vector IS NOT NULL
-    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
-CREATE TRIGGER vector_removed AFTER DELETE ON items WHEN OLD.vector IS NOT NULL
-    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
-CREATE TRIGGER vector_changed AFTER UPDATE OF vector ON items WHEN NEW.vector IS NOT OLD.vector
-    BEGIN UPDATE meta SET value = value + 1 WHERE key = 'sequence'; END;
+CREATE INDEX items_by_hash ON items (hash);
+CREATE INDEX items_by_change ON items (changed);
+CREATE TABLE vectors (
+    item INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
+    model INTEGER NOT NULL REFERENCES models,
+    norm REAL NOT NULL,                    -- length of the embedding before normalisation
+    vector BLOB NOT NULL,                  -- float32, unit length
+    PRIMARY KEY (item, model)
+);
 PRAGMA user_version = {SCHEMA_VERSION};
+"""
+# Items keep their ids; what version 1 numbered its changes by is kept as the number of every item's last one.
+_FROM_VERSION_1 = f"""
+DROP TRIGGER vector_added; DROP TRIGGER vector_removed; DROP TRIGGER vector_changed; DROP INDEX items_by_label;
+ALTER TABLE items RENAME TO items_1;
+ALTER TABLE meta RENAME TO meta_1;
+CREATE TEMP TABLE last_id AS SELECT seq FROM sqlite_sequence WHERE name = 'items_1';
+{SCHEMA}
+INSERT INTO meta SELECT key, value FROM meta_1 WHERE key NOT IN ('fingerprint', 'dimension');
+INSERT INTO meta VALUES ('model', 1);
+INSERT INTO models SELECT 1, found.value, wide.value FROM meta_1 AS found, meta_1 AS wide
+    WHERE found.key = 'fingerprint' AND wide.key = 'dimension';
+INSERT INTO items SELECT id, path, size, mtime_ns, NULL, label, state, reason, width, height,
+    (SELECT value FROM meta WHERE key = 'sequence') FROM items_1;
+INSERT INTO vectors SELECT id, 1, norm, vector FROM items_1 WHERE vector IS NOT NULL;
+DROP TABLE items_1; DROP TABLE meta_1;
+DELETE FROM sqlite_sequence WHERE name = 'items';
+INSERT INTO sqlite_sequence SELECT 'items', seq FROM last_id;
+DROP TABLE last_id;
 """
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
@@ -53,26 +83,20 @@ CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT);
 CREATE TEMP VIEW kept AS  -- items whose file is there, or may be there for all that is known: '0' follows '/'
     SELECT path FROM walk WHERE reason IS NULL
     UNION SELECT path FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready'
-    UNION SELECT items.path FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0' WHERE unseen;
-"""
-_RECORD = """
-INSERT INTO items (path, size, mtime_ns, label, state, reason, width, height, norm, vector)
-SELECT path, size, mtime_ns, label, :state, :reason, :width, :height, :norm, :vector FROM walk WHERE path = :path
-ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns, label = excluded.label,
-    state = excluded.state, reason = excluded.reason, width = excluded.width, height = excluded.height,
-    norm = excluded.norm, vector = excluded.vector
+    UNION SELECT items.path FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0'
+        WHERE unseen AND state != 'gone';
 """
 _RECORD_UNREADABLE = """
-INSERT INTO items (path, size, mtime_ns, label, state, reason)
-SELECT path, size, mtime_ns, label, 'failed', reason FROM walk WHERE reason IS NOT NULL
-ON CONFLICT (path) DO NOTHING
+INSERT INTO items (path, size, mtime_ns, label, state, reason, changed)
+SELECT path, size, mtime_ns, label, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
+ON CONFLICT (path) WHERE state != 'gone' DO NOTHING
 """
 _FIND_UNSEEN = """
 SELECT path, walk.reason FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready' ORDER BY path
 """
 _FIND_PENDING = """
 INSERT INTO pending (path)
-SELECT walk.path FROM walk LEFT JOIN items USING (path)
+SELECT walk.path FROM walk LEFT JOIN items ON items.path = walk.path AND state != 'gone'
 WHERE walk.reason IS NULL
     AND (items.id IS NULL OR items.state = 'failed' OR items.size != walk.size OR items.mtime_ns != walk.mtime_ns)
 ORDER BY walk.path
@@ -82,6 +106,28 @@ SELECT
     (SELECT COUNT(*) FROM pending),
     (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
     (SELECT COUNT(*) FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept))
+"""
+_RECORD = """
+INSERT INTO items (path, size, mtime_ns, label, hash, state, reason, width, height, changed)
+SELECT path, size, mtime_ns, label, :hash, :state, :reason, :width, :height, :changed FROM walk WHERE path = :path
+ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,
+    label = excluded.label, hash = excluded.hash, state = excluded.state, reason = excluded.reason, width = excluded.width,
+    height = excluded.height, changed = MAX(changed, excluded.changed)
+RETURNING id
+"""
+_COME_BACK = """
+UPDATE items SET state = 'ready', changed = :changed, path = :path,
+    (size, mtime_ns, label) = (SELECT size, mtime_ns, label FROM walk WHERE path = :path)
+WHERE id = :id
+"""
+_ADD_VECTOR = "INSERT INTO vectors SELECT ?, value, ?, ? FROM meta WHERE key = 'model'"
+_KNOWN = """
+SELECT items.id, state, changed, width, height, norm, vector FROM items JOIN vectors ON item = items.id
+WHERE hash = ? AND state != 'failed' AND model = (SELECT value FROM meta WHERE key = 'model')
+ORDER BY state = 'ready', items.id LIMIT 1
+"""  # one that is gone before one that is there
+_SEARCHABLE = """
+FROM items JOIN vectors ON item = items.id AND model = (SELECT value FROM meta WHERE key = 'model') WHERE state = 'ready'
 """
 _ROWS_AT_A_TIME = 4096
 
@@ -128,9 +174,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class EmbeddedPhoto:
-    """What embedding a photo file gave: either a vector [D] with its norm and the photo's size, or the reason why not."""
+    """What embedding a photo file gave: a vector [D] with its norm and the photo's size, the reason why not, or neither.
+
+    Neither is had of a file whose ``hash``, of its bytes, was known already.
+    """
 
     path: Path
+    hash: bytes | None = None
     vector: NDArray[np.float32] | None = None
     norm: float | None = None
     width: int | None = None
@@ -154,18 +204,28 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What storing some photos came to, in numbers of photos; one that failed before and is readable now counts as added."""
+    """What storing some photos came to, in numbers of photos.
+
+    Attributes:
+        added: new ones, and those that failed before and are readable now.
+        updated: with other bytes than before.
+        moved: from where there is none any more; they keep their ids and vectors.
+        touched: with the same bytes as before.
+        failed: unreadable.
+    """
 
     added: int = 0
     updated: int = 0
+    moved: int = 0
+    touched: int = 0
     failed: int = 0
 
     @property
     def photos(self) -> int:
-        return self.added + self.updated + self.failed
+        return sum(astuple(self))
 
     def __add__(self, other: "Recorded") -> "Recorded":
-        return Recorded(self.added + other.added, self.updated + other.updated, self.failed + other.failed)
+        return Recorded(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -203,6 +263,7 @@ class Catalogue:
         if not has_catalogue(index_dir):
             raise HdmlError(f'{index_dir} must be an index, but it has no {CATALOGUE}; make an index with "hdml index FOLDER"')
         self._lock = threading.Lock()
+        self._compared_at = 0
         with in_words(self.path):
             self._connection = connect(self.path)
             try:
@@ -216,21 +277,38 @@ class Catalogue:
         """Make and open an empty catalogue; it appears whole or not at all, and raises HdmlError where there is one already."""
         unfinished = index_dir / f"{CATALOGUE}.part"
         unfinished.unlink(missing_ok=True)
-        meta = {"gallery": str(gallery), "fingerprint": fingerprint, "dimension": dimension, "sequence": 0, "updated": _now()}
+        meta = {"gallery": str(gallery), "model": 1, "sequence": 0, "updated": _now()}
         with in_words(unfinished), closing(connect(unfinished)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")  # readers go on while the indexer writes; the file remembers it
             connection.executescript(SCHEMA)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.execute("INSERT INTO models VALUES (1, ?, ?)", (fingerprint, dimension))
         _give_name(unfinished, index_dir / CATALOGUE)
         return cls(index_dir)
 
     def _prepare(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
-            raise HdmlError(
-                f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}; index its folder anew"
-            )
         self._connection.execute("PRAGMA synchronous = NORMAL")
+        if self._version() == 1:
+            self._migrate()
+        if (version := self._version()) != SCHEMA_VERSION:
+            raise HdmlError(
+                f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}, of another hdml; "
+                "update this one"
+            )
+        self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _migrate(self) -> None:
+        try:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1} COMMIT;")
+        except sqlite3.OperationalError:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if self._version() == 1:  # else another process has done it meanwhile
+                raise
+
+    def _version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
 
     def __enter__(self) -> Self:
         return self
@@ -245,8 +323,8 @@ class Catalogue:
 
     def about(self) -> About:
         meta = dict(self._rows("SELECT key, value FROM meta"))
-        gallery, fingerprint, updated = Path(meta["gallery"]), str(meta["fingerprint"]), str(meta["updated"])
-        return About(gallery, fingerprint, int(meta["dimension"]), int(meta["sequence"]), updated)
+        ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
+        return About(Path(meta["gallery"]), fingerprint, dimension, int(meta["sequence"]), str(meta["updated"]))
 
     def sequence(self) -> int:
         ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
@@ -264,7 +342,7 @@ class Catalogue:
     def item(self, item_id: int) -> Item:
         """One searchable item; raises HdmlError when there is none of that id."""
         try:
-            items = self._items("id = ?", item_id)
+            items = self._items("items.id = ?", item_id)
         except OverflowError:  # larger than any number that SQLite can hold
             items = []
         if not items:
@@ -299,13 +377,14 @@ class Catalogue:
     def vectors(self) -> Iterator[Vectors]:
         """All searchable vectors, which are read while the context lasts; other readers of this catalogue wait for its end."""
         with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all
-            meta = dict(self._connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'dimension')"))
-            rows = self._connection.execute("SELECT id, vector FROM items WHERE state = 'ready' ORDER BY id")
-            yield Vectors(meta["sequence"], meta["dimension"], _pages(rows, meta["dimension"]))
+            ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
+            ((dimension,),) = self._connection.execute("SELECT dimension FROM models JOIN meta ON key = 'model' AND value = id")
+            rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} ORDER BY items.id")
+            yield Vectors(sequence, dimension, _pages(rows, dimension))
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        columns = "id, path, label, width, height, vector, norm"
-        rows = self._rows(f"SELECT {columns} FROM items WHERE state = 'ready' AND {condition} ORDER BY id", *values)
+        columns = "items.id, path, label, width, height, vector, norm"
+        rows = self._rows(f"SELECT {columns} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
         return [
             Item(item_id, path, label, width, height, np.frombuffer(vector, np.float32), norm)
             for item_id, path, label, width, height, vector, norm in rows
@@ -325,6 +404,7 @@ class Catalogue:
             with transaction(self._connection, "DEFERRED"):
                 self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?)", rows)
                 self._connection.execute(_FIND_PENDING)
+                ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
         ((pending, unchanged, gone),) = self._rows(_COMPARE)
         return Comparison(pending, unchanged, gone, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)])
 
@@ -339,19 +419,75 @@ class Catalogue:
             last = page[-1][0]
 
     def drop_gone(self) -> None:
-        """After a compare, drop items whose file is gone, and note the files that are known to be unreadable."""
+        """After a compare, take items out of the search whose file is gone, and note the files that are known to be unreadable.
+
+        They keep their ids and vectors, should their photos turn up elsewhere.
+        """
         with self._write() as connection:
-            connection.execute("DELETE FROM items WHERE path NOT IN (SELECT path FROM kept)")
+            rows = connection.execute("SELECT id FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept)")
+            for (item_id,) in rows.fetchall():
+                connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
+            connection.execute("DELETE FROM items WHERE state = 'failed' AND path NOT IN (SELECT path FROM kept)")
             connection.execute(_RECORD_UNREADABLE)
 
+    def knows(self, digest: bytes) -> bool:
+        """Whether the vector of a file of these bytes is there already, by the model that searches compare by."""
+        return bool(self._rows(_KNOWN, digest))
+
     def record(self, photos: list[tuple[str, EmbeddedPhoto]]) -> Recorded:
-        """Store what embedding gave for some pending paths, in one transaction; a changed photo keeps its id."""
-        ready = {path for path, photo in photos if photo.vector is not None}
+        """Store what embedding gave for some pending paths, in one transaction; a changed photo keeps its id.
+
+        A photo of known bytes is an item that was gone and comes back there, or a copy of another. One whose twin has changed
+        since it was known stays pending.
+        """
+        counts: Counter[str] = Counter()
         with self._write() as connection:
-            query = "SELECT path FROM items WHERE state = 'ready' AND path IN (SELECT value FROM json_each(?))"
-            known = {path for (path,) in connection.execute(query, (json.dumps(sorted(ready)),))}
-            connection.executemany(_RECORD, [_row(path, photo) for path, photo in photos])
-        return Recorded(added=len(ready - known), updated=len(known), failed=len(photos) - len(ready))
+            for path, photo in photos:
+                counts[counted := self._record(connection, path, photo)] += 1
+                if counted != "unknown":
+                    connection.execute("DELETE FROM pending WHERE path = ?", (path,))
+        del counts["unknown"]
+        return Recorded(**counts)
+
+    def _record(self, connection: sqlite3.Connection, path: str, photo: EmbeddedPhoto) -> str:
+        """Store one; returns the field of Recorded that it counts in, or ``unknown`` when its bytes no longer are."""
+        query = "SELECT state, hash FROM items WHERE path = ? AND state != 'gone'"
+        state, digest = connection.execute(query, (path,)).fetchone() or (None, None)
+        width, height, norm, vector = photo.width, photo.height, photo.norm, photo.vector
+        if photo.reason is None and vector is None:
+            known = connection.execute(_KNOWN, (photo.hash,)).fetchone()
+            if known is None:
+                return "unknown"
+            twin, twin_state, twin_changed, width, height, norm, vector = known
+            if twin_state == "gone" and state != "ready":
+                connection.execute("DELETE FROM items WHERE path = ? AND state = 'failed'", (path,))
+                connection.execute(_COME_BACK, {"id": twin, "path": path, "changed": self._next()})
+                return "moved" if twin_changed > self._compared_at else "added"
+        touched = state == "ready" and digest is not None and digest == photo.hash
+        in_search = vector is not None or state == "ready"
+        values = {
+            "path": path,
+            "hash": photo.hash,
+            "state": "failed" if vector is None else "ready",
+            "reason": photo.reason,
+            "width": width,
+            "height": height,
+            "changed": self._next() if in_search and not touched else 0,
+        }
+        ((item_id,),) = connection.execute(_RECORD, values).fetchall()
+        if touched:
+            return "touched"
+        connection.execute("DELETE FROM vectors WHERE item = ?", (item_id,))
+        if vector is None:
+            return "failed"
+        connection.execute(_ADD_VECTOR, (item_id, norm, bytes(vector)))
+        return "updated" if state == "ready" else "added"
+
+    def _next(self) -> int:
+        """The sequence number of one more change."""
+        query = "UPDATE meta SET value = value + 1 WHERE key = 'sequence' RETURNING value"
+        ((sequence,),) = self._connection.execute(query).fetchall()
+        return int(sequence)
 
     def mark_updated(self) -> None:
         """Note that the index is up to date with its gallery now."""
@@ -387,18 +523,6 @@ def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.in
     while page := rows.fetchmany(_ROWS_AT_A_TIME):
         ids, blobs = zip(*page, strict=True)
         yield np.array(ids, np.int64), np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
-
-
-def _row(path: str, photo: EmbeddedPhoto) -> dict[str, Any]:
-    return {
-        "path": path,
-        "state": "failed" if photo.vector is None else "ready",
-        "reason": photo.reason,
-        "width": photo.width,
-        "height": photo.height,
-        "norm": photo.norm,
-        "vector": None if photo.vector is None else photo.vector.tobytes(),
-    }
 
 
 def _now() -> str:

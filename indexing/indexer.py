@@ -1,5 +1,6 @@
 """Bring an index up to date with its gallery: embed what is new or changed, drop what is gone."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
 from indexing.index import build_index, cache_path, cached_sequences, remove_caches, save_cache
 from indexing.lock import indexing_alone
-from indexing.preprocess import Box, Preprocessing, decode_photo, to_array
+from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
 
 # What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
 _COMPANIONS = ("synthesizer.onnx", "run.json")
@@ -48,7 +49,7 @@ class IndexReport:
 
     Attributes:
         index: the index's folder.
-        added, updated, removed, unchanged: numbers of photos.
+        added, updated, moved, removed, unchanged: numbers of photos; a moved one has another path, and the id that it had.
         failed: every file of the gallery that could not be read, with its reason.
         items: photos that can be searched now; may be 0 when all failed.
         images_per_second: of the embedding; 0 when there was none.
@@ -57,6 +58,7 @@ class IndexReport:
     index: Path
     added: int
     updated: int
+    moved: int
     removed: int
     unchanged: int
     failed: list[Failure]
@@ -101,21 +103,24 @@ def update_index(
         comparison = catalogue.compare(photos)
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
-        files = (gallery / path for path in catalogue.pending())
-        with closing(embed_files(index_dir / ENCODER, files, device=device, workers=workers)) as embedded:
-            while batch := list(islice(embedded, _BATCH)):
-                total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
-                speed = total.photos / (time.perf_counter() - started)
-                if progress is not None:
-                    progress(Progress(total.photos, comparison.pending, total.failed, speed))
+        # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.
+        for known in (catalogue.knows, _none_is_known):
+            files = (gallery / path for path in catalogue.pending())
+            with closing(embed_files(index_dir / ENCODER, files, known=known, device=device, workers=workers)) as embedded:
+                while batch := list(islice(embedded, _BATCH)):
+                    total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
+                    speed = total.photos / (time.perf_counter() - started)
+                    if progress is not None:
+                        progress(Progress(total.photos, comparison.pending, total.failed, speed))
         _refresh_cache(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
             index=index_dir,
             added=total.added,
             updated=total.updated,
-            removed=comparison.gone,
-            unchanged=comparison.unchanged,
+            moved=total.moved,
+            removed=comparison.gone - total.moved,
+            unchanged=comparison.unchanged + total.touched,
             failed=sorted([*catalogue.failures(), *comparison.unseen], key=lambda failure: failure.path),
             items=catalogue.count(),
             images_per_second=speed if total.photos else 0.0,
@@ -196,6 +201,7 @@ def embed_files(
     files: Iterable[Path],
     *,
     boxes: Iterable[Box | None] | None = None,
+    known: Callable[[bytes], bool] | None = None,
     device: str = "auto",
     workers: int | None = None,
 ) -> Generator[EmbeddedPhoto, None, None]:
@@ -208,6 +214,8 @@ def embed_files(
         encoder_path: as for Encoder.
         files: paths; they are asked for as the work goes on.
         boxes: the part of each photo to embed; None embeds them whole.
+        known: whether a file of these bytes, by their hash, need not be embedded; asked in the workers' threads. None hashes
+            none.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: number of threads; None for one per core.
 
@@ -224,7 +232,7 @@ def embed_files(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
     try:
         while batch:
-            in_flight.append(pool.submit(_embed_batch, sessions, batch))
+            in_flight.append(pool.submit(_embed_batch, sessions, batch, known))
             if len(in_flight) > threads * _BATCHES_IN_FLIGHT_PER_WORKER:
                 yield from in_flight.popleft().result()
             batch = list(islice(photos, _BATCH_ON_GPU if sessions.shared else _BATCH))
@@ -259,9 +267,11 @@ class _Sessions:
             self._idle.put(encoder)
 
 
-def _embed_batch(sessions: _Sessions, photos: list[tuple[Path, Box | None]]) -> list[EmbeddedPhoto]:
+def _embed_batch(
+    sessions: _Sessions, photos: list[tuple[Path, Box | None]], known: Callable[[bytes], bool] | None
+) -> list[EmbeddedPhoto]:
     with sessions.encoder() as encoder:
-        decoded = [_decode(file, box, encoder.metadata.preprocessing) for file, box in photos]
+        decoded = [_decode(file, box, encoder.metadata.preprocessing, known) for file, box in photos]
         arrays = [array for _, array in decoded if array is not None]
         if not arrays:
             return [photo for photo, _ in decoded]
@@ -269,17 +279,37 @@ def _embed_batch(sessions: _Sessions, photos: list[tuple[Path, Box | None]]) -> 
         return [photo if array is None else _with_vector(photo, *next(embedded)) for photo, array in decoded]
 
 
-def _decode(file: Path, box: Box | None, preprocessing: Preprocessing) -> tuple[EmbeddedPhoto, NDArray[np.float32] | None]:
+def _decode(
+    file: Path, box: Box | None, preprocessing: Preprocessing, known: Callable[[bytes], bool] | None
+) -> tuple[EmbeddedPhoto, NDArray[np.float32] | None]:
+    digest = None
     try:
-        photo = decode_photo(file, shorter_side=preprocessing.resize, box=box)
+        with file.open("rb") as source:
+            if known is not None:
+                digest = hashlib.file_digest(source, _hash).digest()
+                if known(digest):
+                    return EmbeddedPhoto(file, digest), None
+                source.seek(0)
+            photo = decode_photo(source, shorter_side=preprocessing.resize, box=box)
+    except OSError as error:
+        return EmbeddedPhoto(file, digest, reason=reason_of(error)), None
     except UnreadableImage as error:
-        return EmbeddedPhoto(file, reason=str(error)), None
-    return EmbeddedPhoto(file, width=photo.width, height=photo.height), to_array(photo.image, preprocessing)
+        return EmbeddedPhoto(file, digest, reason=str(error)), None
+    return EmbeddedPhoto(file, digest, width=photo.width, height=photo.height), to_array(photo.image, preprocessing)
+
+
+def _hash() -> "hashlib.blake2b":
+    """Long enough that no two photos share one by chance, or on purpose."""
+    return hashlib.blake2b(digest_size=20)
+
+
+def _none_is_known(_: bytes) -> bool:
+    return False
 
 
 def _with_vector(photo: EmbeddedPhoto, vector: NDArray[np.float32], norm: np.float32) -> EmbeddedPhoto:
     if not np.isfinite(vector).all():
-        return EmbeddedPhoto(photo.path, reason="the encoder gives no finite embedding of it")
+        return replace(photo, reason="the encoder gives no finite embedding of it")
     return replace(photo, vector=vector, norm=float(norm))
 
 

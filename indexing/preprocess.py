@@ -160,7 +160,7 @@ def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: B
             orientation = _orientation(image)
             upright = _upright(_as_rgb(image), orientation)
     except DECODE_ERRORS as error:
-        raise UnreadableImage(_reason(error)) from error
+        raise UnreadableImage(reason_of(error)) from error
     if box is not None:
         upright = _part(upright, box)
     return DecodedPhoto(upright, *((height, width) if orientation in _SIDEWAYS else (width, height)))
@@ -179,8 +179,8 @@ def _refuse_too_large(width: int, height: int) -> None:
         raise UnreadableImage(f"the image has {width} × {height} pixels, more than the {MAX_PIXELS // 10**6} megapixels allowed")
 
 
-def _reason(error: BaseException) -> str:
-    """Put what Pillow or the system raised into words that need no knowledge of either."""
+def reason_of(error: BaseException) -> str:
+    """Why a photo cannot be read: what Pillow or the system raised, in words that need no knowledge of either."""
     match error:
         case FileNotFoundError():
             return "there is no such file"

@@ -69,7 +69,7 @@ def test_json_counts_photos_and_lists_what_failed_with_its_reason(hdml: Command,
     assert (done.code, len(done.stdout.splitlines())) == (0, 1)
     answer = done.json
     failed = answer.pop("failed")
-    assert answer == {"index": "photos", "added": 20, "updated": 0, "removed": 0, "unchanged": 0}
+    assert answer == {"index": "photos", "added": 20, "updated": 0, "moved": 0, "removed": 0, "unchanged": 0}
     assert {failure["path"] for failure in failed} == reasons.keys()
     for failure in failed:
         assert failure.keys() == {"path", "reason"}
@@ -82,7 +82,7 @@ def test_second_run_tells_what_changed_since(hdml: Command, photos: Path) -> Non
     shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
     shutil.copyfile(photos / "red-right" / "1.jpg", photos / "blue-left" / "0.jpg")
     (photos / "green-left" / "4.jpg").unlink()
-    expected = {"index": "photos", "added": 1, "updated": 1, "removed": 1, "unchanged": 18, "failed": []}
+    expected = {"index": "photos", "added": 1, "updated": 1, "moved": 0, "removed": 1, "unchanged": 18, "failed": []}
     assert hdml("index", photos, "--json").json == expected
 
 
@@ -92,7 +92,7 @@ def test_person_is_told_what_was_used_written_and_left_out(hdml: Command, photos
     done = hdml("index", photos)
     assert done.code == 0
     assert f"Indexing {photos} with {workspace / 'runs' / 'tiny' / 'encoder.onnx'}" in done.stdout
-    assert f"Wrote {workspace / 'indexes' / 'photos'}: 20 added, 0 updated, 0 removed, 0 unchanged, 22 failed" in done.stdout
+    assert f"Wrote {workspace / 'indexes' / 'photos'}: 20 added, 0 updated, 0 moved, 0 removed, 0 unchanged, 22 failed" in done.stdout
     listed = [line for line in done.stdout.splitlines() if line.startswith("Left out: ")]
     assert [line.split(": ")[1] for line in listed] == [f"{number:02}.jpg" for number in range(20)]
     assert "… and 2 more; hdml index --json lists them all." in done.stdout

@@ -21,7 +21,15 @@ def vector(seed: int) -> np.ndarray:
 
 
 def ready(seed: int) -> EmbeddedPhoto:
-    return EmbeddedPhoto(Path("unused"), vector=vector(seed), norm=float(seed + 1), width=10 * seed, height=20)
+    return EmbeddedPhoto(Path("unused"), digest(seed), vector(seed), norm=float(seed + 1), width=10 * seed, height=20)
+
+
+def known(seed: int) -> EmbeddedPhoto:
+    return EmbeddedPhoto(Path("unused"), digest(seed))
+
+
+def digest(seed: int) -> bytes:
+    return seed.to_bytes(20)
 
 
 @pytest.fixture
@@ -96,6 +104,94 @@ def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_
             catalogue.item_at("cats/b.jpg")
 
 
+def test_a_moved_photo_keeps_its_id_and_vector_and_takes_its_new_folders_label(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        before = catalogue.item_at("cats/b.jpg")
+        sequence = catalogue.sequence()
+        assert catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("dogs/b.jpg", "dogs", 2, 7)]).gone == 1
+        catalogue.drop_gone()
+        assert catalogue.knows(digest(2))
+        assert catalogue.record([("dogs/b.jpg", known(2))]) == Recorded(moved=1)
+        after = catalogue.item_at("dogs/b.jpg")
+        assert (after.id, after.label, after.width, after.norm) == (before.id, "dogs", before.width, before.norm)
+        np.testing.assert_array_equal(after.vector, before.vector)
+        assert catalogue.sequence() == sequence + 2  # it left the search and came back
+        assert list(catalogue.pending()) == []
+
+
+def test_a_photo_that_was_gone_for_a_while_comes_back_as_the_item_that_it_was(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        item_id = catalogue.item_at("cats/b.jpg").id
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1)])
+        catalogue.drop_gone()
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("b.jpg", None, 2, 2)])
+        catalogue.drop_gone()
+        assert catalogue.record([("b.jpg", known(2))]) == Recorded(added=1)
+        assert catalogue.item_at("b.jpg").id == item_id
+
+
+def test_a_copy_is_an_item_of_its_own_with_the_vector_of_the_first(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2), PhotoFile("d.jpg", None, 1, 1)])
+        assert catalogue.record([("d.jpg", known(1))]) == Recorded(added=1)
+        first, copy = catalogue.item_at("a.jpg"), catalogue.item_at("d.jpg")
+        assert first.id != copy.id
+        np.testing.assert_array_equal(first.vector, copy.vector)
+
+
+def test_a_photo_whose_known_twin_has_changed_stays_pending(index_dir: Path) -> None:
+    """As when one photo takes another's name, which gets a new one."""
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare(
+            [PhotoFile("a.jpg", None, 9, 9), PhotoFile("a-old.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2)]
+        )
+        assert catalogue.knows(digest(1))
+        assert catalogue.record([("a.jpg", ready(9)), ("a-old.jpg", known(1))]) == Recorded(updated=1)
+        assert list(catalogue.pending()) == ["a-old.jpg"]
+        assert catalogue.record([("a-old.jpg", ready(1))]) == Recorded(added=1)
+        assert list(catalogue.pending()) == []
+
+
+VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, label TEXT, state TEXT NOT NULL, reason TEXT, width INTEGER, height INTEGER,
+    norm REAL, vector BLOB);
+CREATE INDEX items_by_label ON items (label) WHERE state = 'ready';
+CREATE TRIGGER vector_added AFTER INSERT ON items BEGIN SELECT 1; END;
+CREATE TRIGGER vector_removed AFTER DELETE ON items BEGIN SELECT 1; END;
+CREATE TRIGGER vector_changed AFTER UPDATE ON items BEGIN SELECT 1; END;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_catalogue_of_the_first_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / CATALOGUE) as connection:
+        connection.executescript(VERSION_1)
+        meta = {"gallery": "/photos", "fingerprint": "f00d", "dimension": DIMENSION, "sequence": 7, "updated": "then"}
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        row = "INSERT INTO items VALUES (?, ?, 1, 1, 'cats', ?, ?, 20, 30, ?, ?)"
+        connection.execute(row, (5, "cats/a.jpg", "ready", None, 2.0, vector(1).tobytes()))
+        connection.execute(row, (6, "cats/b.jpg", "failed", "torn", None, None))
+        connection.execute(row, (9, "cats/c.jpg", "ready", None, 3.0, vector(3).tobytes()))
+        connection.execute("DELETE FROM items WHERE id = 9")
+    connection.close()
+    opened = [Catalogue(tmp_path), Catalogue(tmp_path)]  # the second finds it done
+    for catalogue in opened:
+        about = catalogue.about()
+        assert (about.gallery, about.fingerprint, about.dimension, about.sequence) == (Path("/photos"), "f00d", DIMENSION, 7)
+        item = catalogue.item(5)
+        assert (item.path, item.label, item.width, item.height, item.norm) == ("cats/a.jpg", "cats", 20, 30, 2.0)
+        np.testing.assert_array_equal(item.vector, vector(1))
+        assert catalogue.failures() == [Failure("cats/b.jpg", "torn")]
+    opened[0].compare([PhotoFile("cats/a.jpg", "cats", 1, 1), PhotoFile("new.jpg", None, 1, 1)])
+    opened[0].record([("new.jpg", ready(4))])
+    assert opened[0].item_at("new.jpg").id == 10  # never that of one that is gone
+    for catalogue in opened:
+        catalogue.close()
+
+
 def test_the_sequence_moves_with_the_vectors_and_with_nothing_else(index_dir: Path) -> None:
     with Catalogue(index_dir) as catalogue:
         before = catalogue.sequence()
@@ -116,8 +212,8 @@ def test_a_transaction_that_fails_leaves_nothing_behind(index_dir: Path) -> None
     with Catalogue(index_dir) as catalogue:
         before = catalogue.sequence()
         catalogue.compare([PhotoFile("x.jpg", None, 1, 1), PhotoFile("y.jpg", None, 1, 1)])
-        incomplete = EmbeddedPhoto(Path("y"))  # neither a vector nor a reason
-        with pytest.raises(HdmlError, match="CHECK constraint failed"):
+        incomplete = EmbeddedPhoto(Path("y"), digest(6), vector(6))  # no norm
+        with pytest.raises(HdmlError, match="NOT NULL constraint failed"):
             catalogue.record([("x.jpg", ready(5)), ("y.jpg", incomplete)])
         assert (catalogue.count(), catalogue.sequence()) == (2, before)
 
@@ -202,9 +298,11 @@ def test_a_damaged_catalogue_is_said(tmp_path: Path, content: bytes) -> None:
 
 def test_a_catalogue_of_a_later_version_is_said(index_dir: Path) -> None:
     connection = sqlite3.connect(index_dir / CATALOGUE)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(HdmlError, match="must be a catalogue of version 1, but is of version 2"):
+    with pytest.raises(
+        HdmlError, match="must be a catalogue of version 2, but is of version 3, of another hdml; update this one"
+    ):
         Catalogue(index_dir)
 
 

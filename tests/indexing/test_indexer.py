@@ -117,6 +117,44 @@ def test_only_new_and_changed_photos_are_embedded_and_gone_ones_dropped(
     assert {path: after[path] for path in untouched} == {path: before[path] for path in untouched}
 
 
+def test_moved_and_renamed_photos_keep_their_ids_and_are_not_embedded_again(
+    photos: Path, index_dir: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    (photos / "kept").mkdir()
+    shutil.move(photos / "green-left" / "4.jpg", photos / "kept" / "4.jpg")
+    (photos / "blue-left" / "0.jpg").rename(photos / "blue-left" / "first.jpg")
+    shutil.copy(photos / "red-right" / "0.jpg", photos / "copy.jpg")
+    (photos / "red-right" / "1.jpg").touch()
+    monkeypatch.setattr(Encoder, "encode", None)  # whoever embeds fails
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (report.added, report.updated, report.moved, report.removed, report.unchanged) == (1, 0, 2, 0, 18)
+    after = contents(index_dir)
+    assert after["kept/4.jpg"][:2] == before["green-left/4.jpg"][:2]
+    assert after["blue-left/first.jpg"][:2] == before["blue-left/0.jpg"][:2]
+    assert after["copy.jpg"][1] == before["red-right/0.jpg"][1]
+    again = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (again.added, again.moved, again.unchanged) == (0, 0, 21)
+
+
+def test_photos_that_take_one_anothers_names_are_told_apart(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    folder = photos / "red-right"
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    (folder / "0.jpg").rename(folder / "other.jpg")  # it goes, and another takes its name
+    (folder / "1.jpg").rename(folder / "0.jpg")
+    os.utime(folder / "0.jpg")
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu", workers=1)
+    after = contents(index_dir)
+    assert report.items == 20
+    for now, then in (("other.jpg", "0.jpg"), ("0.jpg", "1.jpg")):
+        found, expected = (
+            np.frombuffer(each, np.float32) for each in (after[f"red-right/{now}"][1], before[f"red-right/{then}"][1])
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_unreadable_files_are_listed_stop_nothing_and_are_tried_again(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
     (photos / "empty.jpg").touch()
     (photos / "note.jpg").write_text("a note")
