@@ -76,6 +76,7 @@ DROP TABLE last_id;
 """
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
+DROP VIEW IF EXISTS kept; DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS pending;
 CREATE TEMP TABLE walk (
     path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER
 ) WITHOUT ROWID;
@@ -115,6 +116,11 @@ ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET size = excluded.size, mti
     height = excluded.height, changed = MAX(changed, excluded.changed)
 RETURNING id
 """
+# Of one that could be found once, searches may still have to learn that it cannot any more.
+_FORGET_FAILED = (
+    "DELETE FROM items WHERE state = 'failed' AND changed = 0",
+    "UPDATE items SET state = 'gone', reason = NULL WHERE state = 'failed'",
+)
 _COME_BACK = """
 UPDATE items SET state = 'ready', changed = :changed, path = :path,
     (size, mtime_ns, label) = (SELECT size, mtime_ns, label FROM walk WHERE path = :path)
@@ -129,6 +135,7 @@ ORDER BY state = 'ready', items.id LIMIT 1
 _SEARCHABLE = """
 FROM items JOIN vectors ON item = items.id AND model = (SELECT value FROM meta WHERE key = 'model') WHERE state = 'ready'
 """
+_DIMENSION = "SELECT dimension FROM models JOIN meta ON key = 'model' AND value = id"
 _ROWS_AT_A_TIME = 4096
 
 
@@ -241,6 +248,23 @@ class Vectors:
     sequence: int
     dimension: int
     pages: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What searches have to learn of after a sequence number.
+
+    Attributes:
+        sequence: of the last change.
+        ids: [m] of every item that is new, has another vector, is gone or has become unreadable.
+        ready: [n] of those that can be found, ascending.
+        vectors: [n, D] theirs.
+    """
+
+    sequence: int
+    ids: NDArray[np.int64]
+    ready: NDArray[np.int64]
+    vectors: NDArray[np.float32]
 
 
 def has_catalogue(index_dir: Path) -> bool:
@@ -378,9 +402,26 @@ class Catalogue:
         """All searchable vectors, which are read while the context lasts; other readers of this catalogue wait for its end."""
         with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
-            ((dimension,),) = self._connection.execute("SELECT dimension FROM models JOIN meta ON key = 'model' AND value = id")
+            ((dimension,),) = self._connection.execute(_DIMENSION)
             rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} ORDER BY items.id")
             yield Vectors(sequence, dimension, _pages(rows, dimension))
+
+    def changes(self, since: int) -> Changes:
+        """What has changed after a sequence number; all of it is held in memory."""
+        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):
+            ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
+            ((dimension,),) = self._connection.execute(_DIMENSION)
+            changed = self._connection.execute("SELECT id FROM items WHERE changed > ?", (since,)).fetchall()
+            rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id", (since,))
+            pages = list(_pages(rows, dimension))
+        ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
+        vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
+        return Changes(sequence, np.array([item_id for (item_id,) in changed], np.int64), ready, vectors)
+
+    def count_changes(self, since: int) -> int:
+        """Number of items that have changed after a sequence number."""
+        ((count,),) = self._rows("SELECT COUNT(*) FROM items WHERE changed > ?", since)
+        return int(count)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
         columns = "items.id, path, label, width, height, vector, norm"
@@ -427,7 +468,8 @@ class Catalogue:
             rows = connection.execute("SELECT id FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept)")
             for (item_id,) in rows.fetchall():
                 connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
-            connection.execute("DELETE FROM items WHERE state = 'failed' AND path NOT IN (SELECT path FROM kept)")
+            for statement in _FORGET_FAILED:
+                connection.execute(f"{statement} AND path NOT IN (SELECT path FROM kept)")
             connection.execute(_RECORD_UNREADABLE)
 
     def knows(self, digest: bytes) -> bool:
@@ -460,7 +502,8 @@ class Catalogue:
                 return "unknown"
             twin, twin_state, twin_changed, width, height, norm, vector = known
             if twin_state == "gone" and state != "ready":
-                connection.execute("DELETE FROM items WHERE path = ? AND state = 'failed'", (path,))
+                for statement in _FORGET_FAILED:
+                    connection.execute(f"{statement} AND path = ?", (path,))
                 connection.execute(_COME_BACK, {"id": twin, "path": path, "changed": self._next()})
                 return "moved" if twin_changed > self._compared_at else "added"
         touched = state == "ready" and digest is not None and digest == photo.hash

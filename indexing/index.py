@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, Vectors
+from indexing.catalogue import Vectors
 from indexing.errors import HdmlError
-from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
 
@@ -32,31 +31,6 @@ def cached_sequences(index_dir: Path) -> list[int]:
     """Sequence numbers that there are caches of, ascending."""
     numbers = (path.name.split(".")[1] for path in index_dir.glob("index.*.faiss"))
     return sorted(int(number) for number in numbers if number.isdecimal())
-
-
-def read_index(index_dir: Path, catalogue: Catalogue) -> tuple[int, Any]:
-    """A faiss index to search with, and the sequence number of its vectors.
-
-    They are the catalogue's present ones: cached, or else built and saved. While a process is indexing, which moves the
-    sequence on all the time, they may be those of the newest cache there is, and what is built is not saved.
-    """
-    sequence = catalogue.sequence()
-    index = load_cache(index_dir, sequence, count=catalogue.count())
-    if index is not None:
-        return sequence, index
-    busy = is_being_indexed(index_dir)
-    if busy and (cached := cached_sequences(index_dir)):
-        index = load_cache(index_dir, cached[-1])
-        if index is not None:
-            return cached[-1], index
-    with catalogue.vectors() as vectors:
-        sequence, index = vectors.sequence, build_index(vectors)
-    if not busy:
-        try:
-            save_cache(index, index_dir, sequence)
-        except HdmlError as error:  # searching needs no cache, only its next start is slower
-            logger.warning("%s", error)
-    return sequence, index
 
 
 def build_index(vectors: Vectors) -> Any:
@@ -100,8 +74,8 @@ def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
                 unfinished.unlink()
 
 
-def load_cache(index_dir: Path, sequence: int, *, count: int | None = None) -> Any | None:
-    """Map the cache of that sequence number into memory; None when it is missing, damaged or not of ``count`` items."""
+def load_cache(index_dir: Path, sequence: int) -> Any | None:
+    """Map the cache of that sequence number into memory; None when it is missing or damaged."""
     import faiss
 
     path = cache_path(index_dir, sequence)
@@ -112,7 +86,7 @@ def load_cache(index_dir: Path, sequence: int, *, count: int | None = None) -> A
     except RuntimeError as error:
         logger.warning("%s is damaged and will be built again: %s", path, error)
         return None
-    return index if count is None or index.ntotal == count else None
+    return index
 
 
 def to_device(index: Any, device: str) -> tuple[Any, str]:
@@ -141,8 +115,17 @@ def to_device(index: Any, device: str) -> tuple[Any, str]:
     return faiss.index_cpu_to_gpu(resources, 0, index), "cuda"
 
 
-def nearest(index: Any, vector: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
-    """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores."""
-    scores, ids = index.search(vector[None], k)
-    order = np.lexsort((ids[0], -scores[0]))
-    return ids[0][order].tolist(), scores[0][order].tolist()
+def nearest(
+    index: Any, unit: NDArray[np.float32], k: int, *, params: Any = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores.
+
+    Args:
+        params: of faiss's search, such as a selector; there may be fewer results with one.
+    """
+    if k < 1:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    scores, ids = index.search(unit[None], k, params=params) if params is not None else index.search(unit[None], k)
+    found = ids[0] >= 0
+    order = np.lexsort((ids[0][found], -scores[0][found]))
+    return ids[0][found][order], scores[0][found][order]

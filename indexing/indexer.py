@@ -22,7 +22,7 @@ from indexing.device import onnx_providers
 from indexing.encoder import ENCODER, Encoder, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
-from indexing.index import build_index, cache_path, cached_sequences, remove_caches, save_cache
+from indexing.index import build_index, cached_sequences, remove_caches, save_cache
 from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
 
@@ -31,6 +31,8 @@ _COMPANIONS = ("synthesizer.onnx", "run.json")
 _BATCH = 8  # photos that a worker embeds at once, and photos per transaction
 _BATCH_ON_GPU = 32
 _BATCHES_IN_FLIGHT_PER_WORKER = 3
+_CHANGED_SHARE = 0.05  # that searches read from the catalogue; beyond it a new base is built
+_MERGED_AFTER = 10_000  # photos, so that searches need not compare with all that a long first run has stored
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,11 @@ def update_index(
                 while batch := list(islice(embedded, _BATCH)):
                     total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
                     speed = total.photos / (time.perf_counter() - started)
+                    if total.photos // _MERGED_AFTER > (total.photos - len(batch)) // _MERGED_AFTER:
+                        _merge(index_dir, catalogue)
                     if progress is not None:
                         progress(Progress(total.photos, comparison.pending, total.failed, speed))
-        _refresh_cache(index_dir, catalogue)
+        _merge(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
             index=index_dir,
@@ -189,11 +193,14 @@ def _adopt(source: Path, target: Path) -> None:
     unfinished.replace(target)
 
 
-def _refresh_cache(index_dir: Path, catalogue: Catalogue) -> None:
-    if not cache_path(index_dir, catalogue.sequence()).exists():
-        with catalogue.vectors() as vectors:
-            sequence, index = vectors.sequence, build_index(vectors)
-        save_cache(index, index_dir, sequence)
+def _merge(index_dir: Path, catalogue: Catalogue) -> None:
+    """Build a new base when more than a small share has changed since the last one."""
+    bases = cached_sequences(index_dir)
+    if bases and catalogue.count_changes(bases[-1]) <= _CHANGED_SHARE * catalogue.count():
+        return
+    with catalogue.vectors() as vectors:
+        sequence, index = vectors.sequence, build_index(vectors)
+    save_cache(index, index_dir, sequence)
 
 
 def embed_files(

@@ -1,7 +1,6 @@
 """Search an index: from a photo, an item or a vector to the nearest items."""
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,7 @@ from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
 from indexing.encoder import ENCODER, Encoder
 from indexing.errors import HdmlError
-from indexing.index import MAX_GPU_RESULTS, cache_path, nearest, read_index, to_device
-from indexing.lock import is_being_indexed
+from indexing.generation import next_generation, open_generation
 from indexing.preprocess import ImageSource
 
 
@@ -32,7 +30,7 @@ class Result:
 class OpenIndex:
     """An index that is open for searching: catalogue, faiss index and encoder. Several threads may search at once.
 
-    An update by another process is taken up by the first search after it has ended. The encoder is opened when it is first
+    What another process stores is found by the next search. The encoder is opened when it is first
     needed: a search from an item needs none.
 
     Attributes:
@@ -52,7 +50,7 @@ class OpenIndex:
         self.gallery, self.model, self.dimension = about.gallery, about.fingerprint, about.dimension
         self._device = device
         self._lock = threading.Lock()
-        self._take_up()
+        self._generation = open_generation(index_dir, self.catalogue, device)
 
     def __enter__(self) -> Self:
         return self
@@ -128,27 +126,12 @@ class OpenIndex:
         ]
 
     def _nearest(self, unit: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
-        sequence = self.catalogue.sequence()
         with self._lock:
-            # While an indexer is at work the sequence moves on without a cache of that number: search goes on with what it has.
-            # One that was stopped leaves none: then what it stored is taken up without.
-            if sequence != self._sequence and (cache_path(self.path, sequence).exists() or not is_being_indexed(self.path)):
-                self._take_up()
-            index, guard, on_gpu = self._index, self._guard, self._on_gpu
-        if index.ntotal == 0:
+            self._generation = next_generation(self._generation, self.path, self.catalogue, self._device)
+            generation = self._generation
+        if generation.size == 0:
             raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
-        k = min(k, index.ntotal)
-        if on_gpu and k > MAX_GPU_RESULTS:
-            raise HdmlError(f"on a GPU at most {MAX_GPU_RESULTS} results can be had, not {k}; use --device cpu")
-        with guard:
-            return nearest(index, unit, k)
-
-    def _take_up(self) -> None:
-        self._sequence, index = read_index(self.path, self.catalogue)
-        self._index, device = to_device(index, self._device)
-        self._on_gpu = device == "cuda"
-        # faiss searches a CPU index from many threads at once, a GPU index from one.
-        self._guard: AbstractContextManager[Any] = threading.Lock() if self._on_gpu else nullcontext()
+        return generation.search(unit, k)
 
 
 def answer(query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float) -> dict[str, Any]:

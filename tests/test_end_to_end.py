@@ -33,7 +33,15 @@ def test_training_improves_retrieval_on_classes_it_never_saw(trained: Trained) -
 
 def test_every_photo_of_the_folder_is_in_the_index(trained: Trained) -> None:
     photos = len(list(trained.photos.rglob("*.jpg")))
-    assert trained.index == {"index": "discs", "added": photos, "updated": 0, "removed": 0, "unchanged": 0, "failed": []}
+    assert trained.index == {
+        "index": "discs",
+        "added": photos,
+        "updated": 0,
+        "moved": 0,
+        "removed": 0,
+        "unchanged": 0,
+        "failed": [],
+    }
 
 
 def test_photos_find_themselves_first_and_then_their_own_kind(trained: Trained) -> None:

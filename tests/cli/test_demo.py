@@ -35,6 +35,6 @@ def test_demo_trains_indexes_and_searches_and_the_second_time_only_searches(hdml
     second = hdml("demo", "--no-serve", "--steps", 1)
     assert second.code == 0
     assert f"The demo's run {workspace / 'runs' / 'butterflies'} is finished; remove {workspace} to start anew." in second.stdout
-    assert "0 added, 0 updated, 0 removed, 32 unchanged" in second.stdout
+    assert "0 added, 0 updated, 0 moved, 0 removed, 32 unchanged" in second.stdout
     assert second.stdout.splitlines()[-5:] == shown
     assert read_record(workspace / "runs" / "butterflies") == record

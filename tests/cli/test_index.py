@@ -92,7 +92,10 @@ def test_person_is_told_what_was_used_written_and_left_out(hdml: Command, photos
     done = hdml("index", photos)
     assert done.code == 0
     assert f"Indexing {photos} with {workspace / 'runs' / 'tiny' / 'encoder.onnx'}" in done.stdout
-    assert f"Wrote {workspace / 'indexes' / 'photos'}: 20 added, 0 updated, 0 moved, 0 removed, 0 unchanged, 22 failed" in done.stdout
+    assert (
+        f"Wrote {workspace / 'indexes' / 'photos'}: 20 added, 0 updated, 0 moved, 0 removed, 0 unchanged, 22 failed"
+        in done.stdout
+    )
     listed = [line for line in done.stdout.splitlines() if line.startswith("Left out: ")]
     assert [line.split(": ")[1] for line in listed] == [f"{number:02}.jpg" for number in range(20)]
     assert "… and 2 more; hdml index --json lists them all." in done.stdout

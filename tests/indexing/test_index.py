@@ -11,12 +11,9 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing.catalogue import Catalogue, Vectors
+from indexing.catalogue import Vectors
 from indexing.errors import HdmlError
-from indexing.gallery import walk_gallery
-from indexing.index import build_index, cache_path, cached_sequences, load_cache, nearest, read_index, save_cache, to_device
-from indexing.indexer import update_index
-from indexing.lock import indexing_alone
+from indexing.index import build_index, load_cache, nearest, save_cache, to_device
 
 
 class Stored(NamedTuple):
@@ -44,7 +41,7 @@ def test_nearest_equals_sorting_all_scores() -> None:
         zip(stored.ids.tolist(), (stored.vectors @ query).tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])
     )
     ids, scores = nearest(stored.index(), query, 25)
-    assert ids == [item_id for item_id, _ in expected[:25]]
+    assert ids.tolist() == [item_id for item_id, _ in expected[:25]]
     assert scores == pytest.approx([score for _, score in expected[:25]], abs=1e-6)
 
 
@@ -53,7 +50,7 @@ def test_equal_scores_are_in_the_order_of_their_ids_whatever_k(k: int) -> None:
     stored = unit_vectors(200, 16)
     stored.vectors[50:80] = stored.vectors[50]
     ids, _ = nearest(stored.index(), stored.vectors[50], k)
-    assert ids[:30] == stored.ids[50 : 50 + min(k, 30)].tolist()
+    assert ids[:30].tolist() == stored.ids[50 : 50 + min(k, 30)].tolist()
 
 
 def test_an_index_is_built_without_all_vectors_in_one_array() -> None:
@@ -80,51 +77,9 @@ def test_a_saved_cache_is_read_back_and_replaces_older_ones(tmp_path: Path) -> N
     os.utime(tmp_path / "index.4.99.part", (0, 0))
     save_cache(stored.index(), tmp_path, 7)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.6.98.part", "index.7.faiss", "index.8.faiss"]
-    loaded = load_cache(tmp_path, 7, count=30)
-    assert nearest(loaded, stored.vectors[4], 3) == nearest(stored.index(), stored.vectors[4], 3)
-    assert load_cache(tmp_path, 9, count=30) is None
-    assert load_cache(tmp_path, 7, count=31) is None
-
-
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * len(data)])
-def test_a_damaged_or_missing_cache_is_built_again(damage, photos: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    update_index(photos, tmp_path / "index", tiny_encoder, device="cpu")
-    with Catalogue(tmp_path / "index") as catalogue:
-        cache = cache_path(tmp_path / "index", catalogue.sequence())
-        whole = cache.read_bytes()
-        cache.write_bytes(damage(whole))
-        sequence, index = read_index(tmp_path / "index", catalogue)
-        assert (sequence, index.ntotal) == (catalogue.sequence(), 20)
-        assert cache.read_bytes() == whole
-        cache.unlink()
-        read_index(tmp_path / "index", catalogue)
-        assert cache.read_bytes() == whole
-
-
-def test_while_a_process_is_indexing_the_newest_cache_serves_and_none_is_written(
-    photos: Path, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    index_dir = tmp_path / "index"
-    update_index(photos, index_dir, tiny_encoder, device="cpu")
-    with Catalogue(index_dir) as catalogue:
-        before = catalogue.sequence()
-        cached = cache_path(index_dir, before)
-        with indexing_alone(index_dir):
-            remove_items(catalogue, photos, "red-right")
-            sequence, index = read_index(index_dir, catalogue)
-            assert (sequence, index.ntotal) == (before, 20)
-            cached.unlink()
-            sequence, index = read_index(index_dir, catalogue)
-            assert (sequence, index.ntotal) == (before + 5, 15)
-            assert cached_sequences(index_dir) == []
-        read_index(index_dir, catalogue)
-        assert cached_sequences(index_dir) == [before + 5]
-
-
-def remove_items(catalogue: Catalogue, photos: Path, label: str) -> None:
-    """What an indexer does at first when the photos of a label are gone."""
-    catalogue.compare(photo for photo in walk_gallery(photos) if photo.label != label)
-    catalogue.drop_gone()
+    loaded = load_cache(tmp_path, 7)
+    np.testing.assert_array_equal(nearest(loaded, stored.vectors[4], 3), nearest(stored.index(), stored.vectors[4], 3))
+    assert load_cache(tmp_path, 9) is None
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
@@ -152,4 +107,5 @@ def test_a_gpu_gives_the_neighbours_of_the_cpu() -> None:
     stored = unit_vectors(500, 16)
     index, device = to_device(stored.index(), "auto")
     assert device == "cuda"
-    assert nearest(index, stored.vectors[9], 10)[0] == nearest(stored.index(), stored.vectors[9], 10)[0]
+    found, expected = (nearest(each, stored.vectors[9], 10)[0].tolist() for each in (index, stored.index()))
+    assert found == expected

@@ -15,6 +15,7 @@ import pytest
 from indexing.catalogue import Catalogue
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
+from indexing.gallery import walk_gallery
 from indexing.indexer import Progress, update_index
 from indexing.lock import indexing_alone
 from indexing.search import OpenIndex, answer
@@ -118,13 +119,12 @@ def test_equal_photos_come_in_the_order_of_their_ids(opened: OpenIndex, photos: 
         shutil.copy(photos / "red-right" / "0.jpg", photos / f"copy-{number}.jpg")
     update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
     results = opened.search_photo(photos / "red-right" / "0.jpg", k=5)
-    vectors = {opened.item(result.id).vector.tobytes() for result in results}
+    assert len({opened.item(result.id).vector.tobytes() for result in results}) == 1
     keys = [(-result.score, result.id) for result in results]
     assert keys == sorted(keys)
-    assert len(vectors) <= 2  # copies may be embedded in batches of another size
 
 
-def test_an_update_by_another_process_is_taken_up_when_it_has_ended(opened: OpenIndex, photos: Path) -> None:
+def test_an_update_by_another_process_is_taken_up(opened: OpenIndex, photos: Path) -> None:
     query = (photos / "red-right" / "0.jpg").read_bytes()
     before = opened.search_photo(query, k=30)
     (photos / "red-right" / "1.jpg").unlink()
@@ -139,9 +139,10 @@ def test_while_an_update_is_under_way_search_goes_on_without_what_is_gone(opened
     query = photos / "red-right" / "0.jpg"
     before = opened.search_photo(query, k=30)
     with indexing_alone(opened.path), Catalogue(opened.path) as writer:
-        writer.compare([])
+        writer.compare(photo for photo in walk_gallery(photos) if photo.label != "red-right")
         writer.drop_gone()
-        assert opened.search_photo(query, k=30) == []
+        found = opened.search_photo(query, k=30)
+        assert found == [result for result in before if result.label != "red-right"]
     update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
     assert [result.path for result in opened.search_photo(query, k=30)] == [result.path for result in before]
 

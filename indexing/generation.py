@@ -1,0 +1,178 @@
+"""What a search looks in: a base of vectors in a file that never changes, and what has changed in the catalogue since.
+
+The catalogue numbers its changes. A base holds the vectors of one such number; whatever changed later is read from the catalogue
+when it is asked for: items that are new or have other vectors are compared one by one, and what the base knows of them, or of
+items that are gone, is passed over. The indexer builds another base when that has become too much.
+"""
+
+import logging
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.catalogue import Catalogue, Changes
+from indexing.errors import HdmlError
+from indexing.index import MAX_GPU_RESULTS, build_index, cached_sequences, load_cache, nearest, save_cache, to_device
+from indexing.lock import is_being_indexed
+
+logger = logging.getLogger(__name__)
+
+
+class Base:
+    """A faiss index of item ids, of the vectors that the catalogue had at a sequence number; it never changes."""
+
+    def __init__(self, index: Any, sequence: int, device: str) -> None:
+        self.sequence = sequence
+        self._index, placed = to_device(index, device)
+        self._ids_from = index
+        self.on_gpu = placed == "cuda"
+        # faiss searches a CPU index from many threads at once, a GPU index from one.
+        self._guard: AbstractContextManager[Any] = threading.Lock() if self.on_gpu else nullcontext()
+
+    @property
+    def size(self) -> int:
+        return int(self._index.ntotal)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        import faiss
+
+        ids: NDArray[np.int64] = faiss.vector_to_array(self._ids_from.id_map)
+        return ids
+
+    def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
+        if not self.on_gpu:
+            return nearest(self._index, unit, k, params=dead.params)
+        # A GPU knows no selectors.
+        wanted = min(k + len(dead.ids), self.size)
+        if wanted > MAX_GPU_RESULTS:
+            raise HdmlError(f"on a GPU at most {MAX_GPU_RESULTS - len(dead.ids)} results can be had, not {k}; use --device cpu")
+        with self._guard:
+            ids, scores = nearest(self._index, unit, wanted)
+        alive = ~np.isin(ids, dead.ids)
+        return ids[alive][:k], scores[alive][:k]
+
+
+class Dead:
+    """Items of a base that are gone since, or have another vector."""
+
+    def __init__(self, ids: NDArray[np.int64]) -> None:
+        self.ids = ids
+        self.params: Any = None
+        if len(ids):
+            import faiss
+
+            batch = faiss.IDSelectorBatch(ids)
+            rest = faiss.IDSelectorNot(batch)
+            self.params = faiss.SearchParameters()
+            self.params.sel = rest
+            self._kept = (batch, rest)  # faiss holds no reference of its own
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One moment of an index. Several threads may search in it.
+
+    Attributes:
+        sequence: number of the catalogue's last change that it knows of.
+        base: the greater part.
+        dead: what of the base does not count any more.
+        added: [n] ids of items that are not in the base, or not with this vector.
+        vectors: [n, D] theirs.
+    """
+
+    sequence: int
+    base: Base
+    dead: Dead
+    added: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        """Number of items that can be found."""
+        return self.base.size - len(self.dead.ids) + len(self.added)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether nothing has changed since the base."""
+        return not len(self.dead.ids) and not len(self.added)
+
+    def search(self, unit: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
+        """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores.
+
+        Raises:
+            HdmlError: on a GPU, when k is more than it can give.
+        """
+        k = min(k, self.size)
+        ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
+        if len(self.added):
+            # By faiss as well: equal vectors must have equal scores, wherever they are kept.
+            own_ids, own_scores = nearest(self._added_index, unit, min(k, len(self.added)))
+            ids, scores = np.concatenate([ids, own_ids]), np.concatenate([scores, own_scores])
+            order = np.lexsort((ids, -scores))[:k]
+            ids, scores = ids[order], scores[order]
+        return ids.tolist(), scores.tolist()
+
+    @cached_property
+    def _added_index(self) -> Any:
+        import faiss
+
+        index = faiss.IndexIDMap(faiss.IndexFlatIP(self.vectors.shape[1]))
+        index.add_with_ids(self.vectors, self.added)
+        return index
+
+    def with_changes(self, changes: Changes) -> "Generation":
+        """The generation after these changes."""
+        touched = np.isin(self.added, changes.ids)
+        order = np.argsort(ids := np.concatenate([self.added[~touched], changes.ready]), kind="stable")
+        vectors = np.concatenate([self.vectors[~touched], changes.vectors])
+        dead = np.union1d(self.dead.ids, np.intersect1d(changes.ids, self.base.ids))
+        return Generation(changes.sequence, self.base, Dead(dead), ids[order], vectors[order])
+
+
+def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Generation:
+    """The present generation of an index: over the newest base that can be read, else over one that is built now, and saved.
+
+    While a process is indexing, which saves bases itself, none is saved.
+
+    Raises:
+        HdmlError: CUDA was asked for but faiss reports no GPU.
+    """
+    present = catalogue.sequence()
+    for sequence in reversed(cached_sequences(index_dir)):
+        if sequence <= present and (index := load_cache(index_dir, sequence)) is not None:
+            return _up_to_date(Base(index, sequence, device), catalogue)
+    with catalogue.vectors() as vectors:
+        sequence, index = vectors.sequence, build_index(vectors)
+    if not is_being_indexed(index_dir):
+        try:
+            save_cache(index, index_dir, sequence)
+        except HdmlError as error:  # searching needs no file, only its next start is slower
+            logger.warning("%s", error)
+    return _up_to_date(Base(index, sequence, device), catalogue)
+
+
+def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogue, device: str) -> Generation:
+    """The same generation while nothing has changed, else the one after; over a new base when there is one."""
+    changed = catalogue.sequence() != generation.sequence
+    if not changed and generation.is_base:
+        return generation
+    cached = cached_sequences(index_dir)
+    if cached and cached[-1] > generation.base.sequence:
+        return open_generation(index_dir, catalogue, device)
+    return generation.with_changes(catalogue.changes(generation.sequence)) if changed else generation
+
+
+def _up_to_date(base: Base, catalogue: Catalogue) -> Generation:
+    nothing = np.empty(0, np.int64)
+    generation = Generation(base.sequence, base, Dead(nothing), nothing, np.empty((0, catalogue.about().dimension), np.float32))
+    if catalogue.sequence() == base.sequence:
+        return generation
+    return generation.with_changes(catalogue.changes(base.sequence))
