@@ -18,7 +18,7 @@ def compare(
     arms: Annotated[
         list[str] | None,
         typer.Option(
-            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen encoder.onnx", or a loss, with +hdml '
+            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen FILE.onnx", or a loss, with +hdml '
             'or without, and changes, e.g. "npair+hdml no-pull"; may be given several times.',
             show_default=",".join(
                 ("untrained", "npair", "npair+hdml", "multi-similarity", "multi-similarity+hdml", "proxy-anchor")

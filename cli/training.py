@@ -250,7 +250,9 @@ def export(
 def evaluate(
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the run's own when left out.")] = None,
     root: RootOption = None,
-    encoder: Annotated[str | None, typer.Option(help="A run or an .onnx file; the newest run when left out.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="A run, or an .onnx file of any image network; the newest run when left out.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
