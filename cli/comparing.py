@@ -54,6 +54,10 @@ def compare(
         typer.Option(help="Classes never seen in training: last:41, half, 0.5 or a file.", show_default="half, or as published"),
     ] = None,
     classes_per_batch: Annotated[int | None, typer.Option(min=2, help="Classes in a batch.", show_default="32")] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Runs carried out at once, which pays where one alone leaves cores or the GPU idle."),
+    ] = 1,
     name: Annotated[str | None, typer.Option(help="Name of the comparison's folder.", show_default="that of the photos")] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -100,7 +104,7 @@ def compare(
     display.say(f"Comparison {folder} on {torch_device}")
     try:
         with display.bars():
-            comparison = carry_out(request, folder, device=str(torch_device), watcher=display)
+            comparison = carry_out(request, folder, device=str(torch_device), watcher=display, jobs=jobs)
     except KeyboardInterrupt:
         display.say("Stopped; say the same command again to go on.")
         raise

@@ -97,7 +97,10 @@ class Display:
         self.console.print(table)
 
     def cell_step(self, cell: str, done: int, total: int) -> None:
+        """The bar of a run of a comparison, which leaves when the run is trained: there can be dozens."""
         self.advance(cell, done, total)
+        if done == total and self._progress is not None:
+            self._progress.remove_task(self._tasks.pop(cell))
 
     def comparison(self, comparison: "Comparison") -> None:
         """The verdict, and a table of the arms with their differences from the reference."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cli.display import Display
     from hdml.distributed import Processes
+    from indexing.workspace import Workspace
 
 BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose species are kept unseen for the test."
 GPUS_HELP = (
@@ -234,7 +235,7 @@ def export(
         with drawn_photos() as photos:
             record = export_untrained(folder, backbone=backbone, weights=weights, image_size=image_size, photos=photos)
     else:
-        folder = Workspace(workspace).find_encoder(run).parent if run else Workspace(workspace).newest_encoder().parent
+        folder = _trained_run(Workspace(workspace), run)
         record = export_again(folder)
     display.say(f"Wrote {folder / 'encoder.onnx'}")
     display.parity(record["parity"])
@@ -420,6 +421,16 @@ def _numbers(options: list[str]) -> dict[str, float]:
         except ValueError as error:
             raise HdmlError(f"--loss-option must be a name and a number such as margin=0.5, got {option}.") from error
     return found
+
+
+def _trained_run(workspace: "Workspace", given: str | None) -> Path:
+    """The folder of a run by its name or folder, exported or not, or of the newest one that is."""
+    from hdml.run import MODEL
+
+    if given is None:
+        return workspace.newest_encoder().parent
+    named = (workspace.runs_dir / given, Path(given))
+    return next((path for path in named if (path / MODEL).exists()), None) or workspace.find_encoder(given).parent
 
 
 def _unfinished_run(workspace: Path, name: str | None) -> Path:

@@ -73,6 +73,12 @@ class ArmSpec:
         return str(self.settings.get("loss", ""))
 
     @property
+    def plain(self) -> str:
+        """The name of the arm that is the same without HDML, of one that has it."""
+        first, *changes = self.name.split(" ")
+        return " ".join([first.removesuffix("+hdml"), *(change for change in changes if change not in VARIANTS)])
+
+    @property
     def slug(self) -> str:
         """The name as part of a folder's name."""
         return re.sub(r"[^\w+.:-]", "_", self.name)

@@ -83,7 +83,7 @@ class TrainingPhotos:
         return failures
 
     def batch(self, photos: Sequence[Photo], seed: tuple[int, ...], *, first_row: int = 0) -> Tensor:
-        """Augmented, normalised images [len(photos), 3, crop, crop], a function of the photos and the seed alone.
+        """Augmented, normalised images [len(photos), 3, crop, crop], channels last, a function of the photos and the seed alone.
 
         Args:
             first_row: where these photos begin in their batch; a row's random numbers are those of its place in the whole one.
@@ -92,7 +92,7 @@ class TrainingPhotos:
         images = np.stack([self._augmented(photo, np.random.default_rng((*seed, row))) for row, photo in rows])
         scale = np.float32(255) * np.asarray(IMAGENET_STD, np.float32)
         shift = np.asarray(IMAGENET_MEAN, np.float32) / np.asarray(IMAGENET_STD, np.float32)
-        return torch.from_numpy(np.ascontiguousarray((images / scale - shift).transpose(0, 3, 1, 2)))
+        return torch.from_numpy(images / scale - shift).permute(0, 3, 1, 2)
 
     def _decode(self, photo: Photo) -> NDArray[np.uint8]:
         image = open_rgb(self._root / photo.path, shorter_side=self._shorter_side, box=photo.box)

@@ -7,9 +7,12 @@ waits for it is gone, so that a killed comparison leaves nothing running and can
 import multiprocessing
 import os
 import signal
-from multiprocessing.connection import Connection
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from hdml.arms import Frozen
 from indexing.errors import HdmlError
@@ -27,50 +30,92 @@ class CellWatcher(Protocol):
         """Steps of a cell done so far."""
 
 
-def carry_out_cell(run: Path, *, frozen: Frozen | None, device: str, watcher: CellWatcher) -> None:
-    """Carry a planned run to its end in another process.
+@dataclass(frozen=True)
+class Cell:
+    """A planned run.
+
+    Attributes:
+        frozen: how to embed without training; None trains.
+    """
+
+    run: Path
+    frozen: Frozen | None
+
+
+@dataclass
+class _Started:
+    cell: Cell
+    process: BaseProcess
+    failure: str | None = None
+
+
+def carry_out_cells(cells: Iterable[Cell], *, device: str, jobs: int, watcher: CellWatcher) -> None:
+    """Carry planned runs to their ends, each in a process of its own.
 
     Args:
-        frozen: how to embed without training; None trains.
+        cells: the next one is asked for when a process is free for it.
         device: torch's name of it.
+        jobs: how many run at once, sharing the threads that torch takes.
 
     Raises:
-        HdmlError: what stopped the run, in its own words.
+        HdmlError: what stopped a run, in its own words; those beside it are ended where they are.
     """
+    waiting = iter(cells)
+    started: dict[Connection, _Started] = {}
+    try:
+        while True:
+            while len(started) < jobs and (cell := next(waiting, None)) is not None:
+                listening, process = _start(cell, device, jobs)
+                started[listening] = _Started(cell, process)
+            if not started:
+                return
+            for listening in cast("list[Connection]", wait(started)):
+                if not _listen(listening, started[listening], watcher):
+                    _conclude(started.pop(listening))
+    finally:
+        for one in started.values():
+            one.process.terminate()
+        for one in started.values():
+            one.process.join()
+
+
+def _start(cell: Cell, device: str, jobs: int) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     listening, speaking = context.Pipe(duplex=False)
-    process = context.Process(target=_carry_out, args=(run, frozen, device, speaking, os.getpid()), daemon=True)
+    arguments = (cell.run, cell.frozen, device, jobs, speaking, os.getpid())
+    process = context.Process(target=_carry_out, args=arguments, daemon=True)
     process.start()
     speaking.close()  # the process's own end alone keeps the pipe open
+    return listening, process
+
+
+def _listen(listening: Connection, started: _Started, watcher: CellWatcher) -> bool:
+    """Pass on one thing that the process says; returns whether it has more to say."""
     try:
-        failure = _listen(listening, run.name, watcher)
-    except BaseException:
-        process.terminate()
-        raise
-    finally:
-        process.join()
-    if failure is None and process.exitcode != 0:
-        failure = f"The run {run.name} ended without a word (exit code {process.exitcode}); say the same command again to go on."
-    if failure is not None:
-        raise HdmlError(failure)
+        kind, content = listening.recv()
+    except EOFError:
+        return False
+    if kind == "failure":
+        started.failure = str(content)
+    elif kind == "step":
+        watcher.cell_step(started.cell.run.name, *content)
+    else:
+        watcher.say(str(content))
+    return True
 
 
-def _listen(messages: Connection, cell: str, watcher: CellWatcher) -> str | None:
-    """Pass on what the process says until it is silent for good; returns why it failed, if it said so."""
-    while True:
-        try:
-            kind, content = messages.recv()
-        except EOFError:
-            return None
-        if kind == "failure":
-            return str(content)
-        if kind == "step":
-            watcher.cell_step(cell, *content)
-        else:
-            watcher.say(str(content))
+def _conclude(started: _Started) -> None:
+    """Wait for a process that has fallen silent; raises HdmlError when it failed."""
+    started.process.join()
+    name, code = started.cell.run.name, started.process.exitcode
+    if started.failure is None and code != 0:
+        started.failure = f"The run {name} ended without a word (exit code {code}); say the same command again to go on."
+    if started.failure is not None:
+        raise HdmlError(started.failure)
 
 
-def _carry_out(run: Path, frozen: Frozen | None, device: str, messages: Connection, parent: int) -> None:
+def _carry_out(run: Path, frozen: Frozen | None, device: str, jobs: int, messages: Connection, parent: int) -> None:
+    import faiss
     import torch
 
     from hdml.fit import finish_run
@@ -79,11 +124,15 @@ def _carry_out(run: Path, frozen: Frozen | None, device: str, messages: Connecti
     # An interruption reaches both; the one who waits decides, and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watcher = _Messenger(messages, parent)
+    if jobs > 1:
+        threads = max(1, torch.get_num_threads() // jobs)
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(threads)
     try:
         if frozen is not None:
             measure_frozen(run, frozen, device=torch.device(device), watcher=watcher)
         else:
-            finish_run(run, device=torch.device(device), watcher=watcher)
+            finish_run(run, device=torch.device(device), watcher=watcher, export=False)
     except HdmlError as error:
         messages.send(("failure", str(error)))
 

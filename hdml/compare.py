@@ -6,7 +6,7 @@ done again, wherever it was done: copy run folders between machines, and say the
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy as np
 
 from hdml.arms import ArmSpec, arm_specs, trials
 from hdml.budget import Plan, measure_costs, within_budget
-from hdml.cells import CellWatcher, carry_out_cell
+from hdml.cells import Cell, CellWatcher, carry_out_cells
 from hdml.comparison import MEASURES, Arm, Comparison, Paired, conclude, find_disagreements
 from hdml.evaluate import QueryOutcomes
 from hdml.fit import plan_run
@@ -76,11 +76,13 @@ def compare(
     *,
     device: str,
     watcher: CompareWatcher,
+    jobs: int = 1,
 ) -> Comparison:
     """Run what is missing of a comparison, then judge it.
 
     Args:
         folder: of this comparison, made when missing.
+        jobs: how many runs are carried out at once.
 
     Raises:
         HdmlError: an arm cannot be, the folder is another request's, the budget is too small, or a run cannot be done.
@@ -95,9 +97,9 @@ def compare(
         request = replace(request, settings={**request.settings, "test_classes": "half"})
     decided = _decided(request, specs, folder, device=device, watcher=watcher)
     kept = [spec for spec in specs if spec.name in decided.arms]
-    for seed in range(decided.seeds):
-        for spec in kept:
-            _finish_cell(spec, seed, decided, request, folder, device=device, watcher=watcher)
+    planned = _Cells(decided, request, folder, watcher)
+    carry_out_cells(planned.trials(kept), device=device, jobs=jobs, watcher=watcher)
+    carry_out_cells(planned.of_seeds(kept), device=device, jobs=jobs, watcher=watcher)
     return _judge(kept, decided, request, folder)
 
 
@@ -144,50 +146,51 @@ def _decided(
     return plan
 
 
-def _finish_cell(
-    spec: ArmSpec, seed: int, plan: Plan, request: Request, folder: Path, *, device: str, watcher: CompareWatcher
-) -> None:
-    chosen: Mapping[str, Any] = {}
-    if spec.tuned:
-        chosen = _tune(spec, plan, request, folder, device=device, watcher=watcher)
-    run = cell_folder(folder, spec, seed)
-    _run_cell(run, spec, seed, plan, request, chosen, device=device, watcher=watcher)
+@dataclass(frozen=True)
+class _Cells:
+    """Plans the runs of a comparison, one by one as they are asked for, and leaves out the finished ones."""
 
+    plan: Plan
+    request: Request
+    folder: Path
+    watcher: CompareWatcher
 
-def _tune(
-    spec: ArmSpec, plan: Plan, request: Request, folder: Path, *, device: str, watcher: CompareWatcher
-) -> Mapping[str, Any]:
-    """The settings of the trial whose model did best on validation classes, under the first seed; test classes choose nothing."""
-    scores = []
-    settings = trials(spec)
-    for number, trial in enumerate(settings):
-        run = folder / "runs" / f"{spec.slug}-trial{number}"
-        _run_cell(run, spec, 0, plan, request, trial, device=device, watcher=watcher)
-        scores.append(max(_validation_scores(run), default=0.0))
-    return settings[int(np.argmax(scores))]
+    def trials(self, specs: Sequence[ArmSpec]) -> Iterator[Cell]:
+        """The runs that tuned arms choose by, under the first seed."""
+        for spec in specs:
+            if spec.tuned:
+                for number, trial in enumerate(trials(spec)):
+                    yield from self._planned(self._trial_folder(spec, number), spec, 0, trial)
 
+    def of_seeds(self, specs: Sequence[ArmSpec]) -> Iterator[Cell]:
+        """Every arm under every seed, once the trials are finished."""
+        for seed in range(self.plan.seeds):
+            for spec in specs:
+                yield from self._planned(cell_folder(self.folder, spec, seed), spec, seed, self._chosen(spec))
 
-def _run_cell(
-    run: Path,
-    spec: ArmSpec,
-    seed: int,
-    plan: Plan,
-    request: Request,
-    chosen: Mapping[str, Any],
-    *,
-    device: str,
-    watcher: CompareWatcher,
-) -> None:
-    if status_of(run) == "finished":
-        return
-    if status_of(run) is None:
-        steps = round(plan.steps * plan.hdml_step_cost) if spec.equal_compute else plan.steps
-        # Two photos of each class in every arm, so that the arms of one seed see the same batches.
-        shared = {**request.settings, "photos_per_class": 2, "steps": steps, "seed": seed}
-        plan_run(request.data, run, watcher=watcher, data_set=request.data_set, **{**shared, **spec.settings, **chosen})
-        _measure_before_once(run)
-    watcher.say(f"{spec.name}, seed {seed}")
-    carry_out_cell(run, frozen=spec.frozen, device=device, watcher=watcher)
+    def _planned(self, run: Path, spec: ArmSpec, seed: int, chosen: Mapping[str, Any]) -> Iterator[Cell]:
+        if status_of(run) == "finished":
+            return
+        if status_of(run) is None:
+            request, steps = self.request, self.plan.steps
+            steps = round(steps * self.plan.hdml_step_cost) if spec.equal_compute else steps
+            # Two photos of each class in every arm, so that the arms of one seed see the same batches.
+            settings = {**request.settings, "photos_per_class": 2, "steps": steps, "seed": seed, **spec.settings, **chosen}
+            plan_run(request.data, run, watcher=self.watcher, data_set=request.data_set, **settings)
+            _measure_before_once(run)
+        self.watcher.say(f"{spec.name}, seed {seed}")
+        yield Cell(run, spec.frozen)
+
+    def _chosen(self, spec: ArmSpec) -> Mapping[str, Any]:
+        """The settings of the trial whose model did best on validation classes; test classes choose nothing."""
+        if not spec.tuned:
+            return {}
+        settings = trials(spec)
+        scores = [max(_validation_scores(self._trial_folder(spec, number)), default=0.0) for number in range(len(settings))]
+        return settings[int(np.argmax(scores))]
+
+    def _trial_folder(self, spec: ArmSpec, number: int) -> Path:
+        return self.folder / "runs" / f"{spec.slug}-trial{number}"
 
 
 def _measure_before_once(run: Path) -> None:
@@ -238,13 +241,15 @@ def _judge(specs: Sequence[ArmSpec], plan: Plan, request: Request, folder: Path)
 
 
 def comparisons(specs: Sequence[ArmSpec]) -> list[tuple[str, list[str]]]:
-    """Which arms are held against which: every arm against the first plain loss, and each loss's HDML against that loss alone."""
+    """Which arms are held against which: all against the first plain loss, every HDML arm against its own plain one, if that is
+    another, and the method that the verdict is about against its controls.
+    """
     method, reference = _main_pair(specs)
     against = [(reference, [spec.name for spec in specs if spec.name != reference])]
-    by_name = {spec.name: spec for spec in specs}
+    names = {spec.name for spec in specs}
     for spec in specs:
-        if spec.is_hdml and spec.loss in by_name and spec.loss != reference:
-            against.append((spec.loss, [spec.name]))
+        if spec.is_hdml and spec.plain in names - {reference}:
+            against.append((spec.plain, [spec.name]))
     controls = [spec.name for spec in specs if spec.name not in (method, reference) and " " in spec.name and spec.trains]
     if controls and method != reference:
         against += [(control, [method]) for control in controls]

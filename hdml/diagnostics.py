@@ -1,5 +1,6 @@
 """What a step is logged with: losses, how hard the synthetic tuples are, and whether the embeddings collapse."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +47,18 @@ class StepFigures:
     violations: float | None = None
 
 
+def read_back(steps: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
+    """The scalars of some steps, with a single wait for the device that computes them."""
+    scalars = [value.detach().double() for step in steps for value in step.values()]
+    values = iter(torch.stack(scalars).tolist())
+    return [{name: next(values) for name in step} for step in steps]
+
+
 @torch.no_grad()
 def tuple_figures(
     real: tuple[Tensor, Tensor, Tensor], synthetic: SyntheticTuples, labels: Tensor, logits: Tensor, *, direction: bool
-) -> dict[str, float]:
-    """The last five of :class:`StepFigures`.
+) -> dict[str, Tensor]:
+    """The last five of :class:`StepFigures`, on the device.
 
     Args:
         real: anchors [N, D], positives [N, D] and negatives [N, M, D] as the loss sees them.
@@ -67,8 +75,8 @@ def tuple_figures(
         "real_distance": _ratio(_distances(anchors, negatives), d_ap),
         "pulled_distance": _ratio(_distances(anchors, synthetic.pulled), d_ap),
         "synthetic_distance": _ratio(again_an, again_ap),
-        "label_preservation": (logits.argmax(1) == labels.flatten()).float().mean().item(),
-        "violations": (again_an < again_ap).float().mean().item(),
+        "label_preservation": (logits.argmax(1) == labels.flatten()).float().mean(),
+        "violations": (again_an < again_ap).float().mean(),
     }
 
 
@@ -109,5 +117,5 @@ def _distances(anchors: Tensor, others: Tensor) -> Tensor:
     return distances
 
 
-def _ratio(distances: Tensor, d_ap: Tensor) -> float:
-    return (distances.mean() / d_ap.mean().clamp_min(torch.finfo(d_ap.dtype).tiny)).item()
+def _ratio(distances: Tensor, d_ap: Tensor) -> Tensor:
+    return distances.mean() / d_ap.mean().clamp_min(torch.finfo(d_ap.dtype).tiny)

@@ -136,10 +136,15 @@ def plan_run(
     write_record(run, record)
 
 
-def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: Processes = ALONE) -> dict[str, Any]:
+def finish_run(
+    run: Path, *, device: torch.device, watcher: Watcher, processes: Processes = ALONE, export: bool = True
+) -> dict[str, Any]:
     """Carry a planned run, however far it is, to its end; returns its record with ``before`` and ``after``.
 
     Of several processes, the first does this, and the others :func:`take_part`.
+
+    Args:
+        export: whether to export its encoder too; :func:`export_again` can do so later.
 
     Raises:
         HdmlError: its photos changed since it began, training diverged, or the exported encoder disagrees with torch.
@@ -174,7 +179,7 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
             report=reporting(watcher),
             processes=processes,
         )
-        model, generator, state = load_trained(run, config)
+        model, _, state = load_trained(run, config)
         encoder = EncoderNetwork(model.backbone, model.head)
         after = evaluate_network_on(encoder, measured, config.image_size, device)
         if seen is not None:
@@ -186,9 +191,8 @@ def finish_run(run: Path, *, device: torch.device, watcher: Watcher, processes: 
     if "refit" in record:
         processes.tell(record["chosen_step"])
         record |= _refit(run, record, config, split.photos, decoded, device, watcher, processes)
-    model, generator, state = load_trained(exported_from(run, record), config)
-    record["lambda"] = state["pulling_share"]
-    record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, measured.files)
+    if export:
+        record |= _export(run, record, config, measured.files)
     record |= {"status": "finished", "finished": _now()}
     write_record(run, record)
     for folder in (run, run / REFIT):
@@ -298,8 +302,7 @@ def export_again(run: Path) -> dict[str, Any]:
         raise HdmlError(f"{run.name} is an untrained backbone, exported already; its encoder is {run / ENCODER}.")
     config = TrainConfig(**record["config"])
     photos = _readable_sample(read_recorded(record), config.image_size)
-    model, generator, _ = load_trained(exported_from(run, record), config)
-    record |= _export(run, EncoderNetwork(model.backbone, model.head), generator, record, photos)
+    record |= _export(run, record, config, photos)
     write_record(run, record)
     return record
 
@@ -317,12 +320,11 @@ def load_trained(run: Path, config: TrainConfig) -> tuple[EmbeddingModel, Featur
     return model, generator, state
 
 
-def _export(
-    run: Path, encoder: EncoderNetwork, generator: FeatureGenerator | None, record: dict[str, Any], photos: Sequence[Path]
-) -> dict[str, Any]:
+def _export(run: Path, record: dict[str, Any], config: TrainConfig, photos: Sequence[Path]) -> dict[str, Any]:
     """The encoder comes last: a run that has one can be indexed with, and its index takes the synthesizer along."""
-    config = TrainConfig(**record["config"])
-    exported: dict[str, Any] = {}
+    model, generator, state = load_trained(exported_from(run, record), config)
+    encoder = EncoderNetwork(model.backbone, model.head)
+    exported: dict[str, Any] = {"lambda": state["pulling_share"]}
     # What generates otherwise than from pulled embeddings alone cannot be shown from a catalogue of embeddings.
     generates = not {"residual", "no-generator"} & set(config.variants)
     if generator is not None and encoder.head is not None and generates:
@@ -332,7 +334,7 @@ def _export(
             generator,
             encoder.head,
             run / SYNTHESIZER,
-            share=record["lambda"],
+            share=state["pulling_share"],
             loss=config.loss,
             on_sphere=LOSSES[config.loss].normalizes,
             fingerprint=fingerprint_of(encoder, preprocessing),

@@ -6,19 +6,21 @@ differ from the equations, the authors' code and each other is listed in docs/me
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdml.averages import BlockMean, WindowMean
-from hdml.diagnostics import StepFigures, tuple_figures
+from hdml.diagnostics import StepFigures, read_back, tuple_figures
 from hdml.losses import embedding_regulariser, label_loss, length, reconstruction_loss
 from hdml.metric_losses import LossSpec, MetricLoss
 from hdml.model import FeatureGenerator
 from hdml.synthesis import (
     SyntheticTuples,
+    generate,
     leaving_no_trace,
     pulling_share,
     real_weight,
@@ -37,11 +39,13 @@ VARIANTS = {
     "consistent": "the generator is also taught that a re-embedded negative lies as far as it was pulled",
     "residual": "synthetic features are the real negative's plus the generator's step from z to ẑ",
     "adaptive": "λ is set so that half of the synthetic negatives lie nearer than the positive",
+    "label-bound": "every negative is pulled only as far as the features generated from it keep its label",
 }
 """Ways to leave something out of HDML, to see what it did, or to try something with it; the first four are controls."""
 _AUTHORS_LABEL_FACTOR = 1e4
 _VIOLATIONS = 0.5
 _ADAPTIVE_STEP = 0.02
+_SHARES_TRIED = 5  # of a label-bound negative, from λ to 1
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,18 @@ class StepLosses:
     Attributes:
         by_module: ``model``: J_metric = w·J_m + (1−w)·J_syn plus the length regulariser; ``generator``: J_gen; ``classifier``:
             cross-entropy of real features. With the plain method, ``model`` alone: J_m plus the regulariser.
-        figures: what is logged.
+        scalars: the fields of ``figures``, on the device.
         embeddings: [B, D] of the batch.
     """
 
     by_module: dict[str, Tensor]
-    figures: StepFigures
+    scalars: dict[str, Tensor]
     embeddings: Tensor
+
+    @cached_property
+    def figures(self) -> StepFigures:
+        """What is logged; asking for it waits for the device."""
+        return StepFigures(**read_back([self.scalars])[0])
 
     @property
     def total(self) -> Tensor:
@@ -128,11 +137,14 @@ class HardnessAware(nn.Module):
 
     @property
     def pulling_share(self) -> float:
-        """λ of the next step."""
+        """λ of the next step; asking for it waits for the device."""
+        return self._pulling_share().item()
+
+    def _pulling_share(self) -> Tensor:
         if "no-pull" in self.variants:
-            return 1.0
+            return torch.ones_like(self.adapted_share)
         if "adaptive" in self.variants:
-            return self.adapted_share.item()
+            return self.adapted_share.clone()
         return pulling_share(self.metric_loss_avg.mean, self.alpha * (1.0 if self.paper else self.loss.at_chance))
 
     def forward(
@@ -162,41 +174,43 @@ class HardnessAware(nn.Module):
         # Whatever the autocast, everything from here on is float32, or float64 where that is asked for.
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         features, embeddings = features.to(wide), embeddings.to(wide)
-        share = self.pulling_share
-        weight = real_weight(self.generator_loss_avg.mean, self.beta)
+        share = self._pulling_share()
+        real_share = real_weight(self.generator_loss_avg.mean, self.beta)
+        weight, synthetic_weight = real_share.to(wide), (1 - real_share).to(wide)
         real = self.loss(embeddings, labels, tuples)
         seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
         members = tuples.of(seen)
-        synthetic = self._synthesize(seen, features, tuples, head, share)
+        shares = self._bearable_shares(seen, features, labels, tuples, share) if "label-bound" in self.variants else share
+        synthetic = self._synthesize(seen, features, tuples, head, shares)
         synthetic_loss = self._tuple_loss(synthetic.anchors, synthetic.positives, synthetic.negatives)
         by_name = self._generator_losses(synthetic, features, labels, tuples, head)
         penalty = penalty + self.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
         classification = F.cross_entropy(self.classifier(features.detach()), labels)
         if self.paper:
             logged = weight * (real + penalty)
-            metric = logged + (1 - weight) * (synthetic_loss + self._synthetic_penalty(synthetic))
+            metric = logged + synthetic_weight * (synthetic_loss + self._synthetic_penalty(synthetic))
         else:
             # The loss over tuples, whose divisor is fixed; for our own losses it is J_m itself.
             with torch.no_grad():
                 logged = self._tuple_loss(*members) if self.loss.spec.library else real
-            metric = weight * real + (1 - weight) * synthetic_loss + penalty
-        figures = StepFigures(
-            metric_loss=real.item(),
-            synthetic_loss=synthetic_loss.item(),
-            reconstruction_loss=by_name["reconstruction"].item(),
-            label_loss=by_name["label"].item(),
-            classifier_loss=classification.item(),
-            pulling_share=share,
-            real_weight=weight,
-            **tuple_figures(members, synthetic, labels[tuples.negatives], by_name["logits"], direction=self.loss.spec.normalizes),
-        )
+            metric = weight * real + synthetic_weight * synthetic_loss + penalty
+        owners = labels[tuples.negatives]
+        scalars = {
+            "metric_loss": real.detach(),
+            "synthetic_loss": synthetic_loss.detach(),
+            "reconstruction_loss": by_name["reconstruction"].detach(),
+            "label_loss": by_name["label"].detach(),
+            "classifier_loss": classification.detach(),
+            "pulling_share": share,
+            "real_weight": real_share,
+            **tuple_figures(members, synthetic, owners, by_name["logits"], direction=self.loss.spec.normalizes),
+        }
         if self.training:
-            self.metric_loss_avg.add(logged.item())
-            self.generator_loss_avg.add(by_name["total"].item())
-            assert figures.violations is not None
-            step = _ADAPTIVE_STEP * (figures.violations - _VIOLATIONS)
+            self.metric_loss_avg.add(logged)
+            self.generator_loss_avg.add(by_name["total"])
+            step = _ADAPTIVE_STEP * (scalars["violations"] - _VIOLATIONS)
             self.adapted_share.copy_((self.adapted_share + step).clamp(0.0, 1.0))
-        return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, figures, embeddings)
+        return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, scalars, embeddings)
 
     def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         assert self.loss.tuple_loss is not None
@@ -207,16 +221,34 @@ class HardnessAware(nn.Module):
         compared = torch.cat([synthetic.positives, synthetic.negatives.flatten(0, 1)])
         return self.regulariser * embedding_regulariser(synthetic.anchors, compared)
 
-    def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: float) -> SyntheticTuples:
+    @torch.no_grad()
+    def _bearable_shares(self, seen: Tensor, features: Tensor, labels: Tensor, tuples: Tuples, share: Tensor) -> Tensor:
+        """λ of every negative [N, M, 1]: the least that was tried, from ``share`` to 1, with which it keeps its label, else 1."""
+        owners = labels[tuples.negatives]
+        shares = torch.ones(owners.shape, dtype=seen.dtype, device=seen.device)
+        for part in range(_SHARES_TRIED):
+            tried = 1 - (1 - share) * part / (_SHARES_TRIED - 1)
+            *_, generated = generate(seen, tuples, generator=self.generator, share=tried, **self._generation(features))
+            named = self.classifier(generated[len(seen) :]).argmax(1).reshape(owners.shape)
+            shares = torch.where(named == owners, tried.to(shares.dtype), shares)
+        return shares[..., None]
+
+    def _generation(self, features: Tensor) -> dict[str, Any]:
+        """How this loss and these variants pull and generate."""
+        return {
+            "on_sphere": self.loss.spec.normalizes,
+            "residual_of": features if "residual" in self.variants else None,
+        }
+
+    def _synthesize(self, seen: Tensor, features: Tensor, tuples: Tuples, head: nn.Module, share: Tensor) -> SyntheticTuples:
         synthetic = synthesize(
             seen,
             tuples,
             generator=self.generator,
             head=head,
             share=share,
-            on_sphere=self.loss.spec.normalizes,
             trace=self.traced,
-            residual_of=features if "residual" in self.variants else None,
+            **self._generation(features),
         )
         if "no-generator" not in self.variants:
             return synthetic

@@ -3,7 +3,6 @@
 W. Zheng, Z. Chen, J. Lu, J. Zhou, "Hardness-Aware Deep Metric Learning", CVPR 2019 (arXiv:1903.05503).
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,17 +14,21 @@ from hdml.model import FeatureGenerator
 from hdml.tuples import Tuples
 
 
-def pulling_share(metric_loss_avg: float, alpha: float) -> float:
+def pulling_share(metric_loss_avg: Tensor, alpha: float) -> Tensor:
     """λ = exp(−α / J_avg), the share of the way from d⁺ to d that a pulled negative keeps (section 3.2, equation 4).
 
     1 (no pull) for an infinite J_avg, 0 (as near as the positive) for J_avg = 0.
     """
-    return math.exp(-alpha / metric_loss_avg) if metric_loss_avg > 0 else 0.0
+    return _exp_of_ratio(metric_loss_avg, alpha)
 
 
-def real_weight(generator_loss_avg: float, beta: float) -> float:
+def real_weight(generator_loss_avg: Tensor, beta: float) -> Tensor:
     """exp(−β / J_gen): the weight of the real tuples; the worse the generator, the nearer to 1 (section 3.3, equation 12)."""
-    return math.exp(-beta / generator_loss_avg) if generator_loss_avg > 0 else 0.0
+    return _exp_of_ratio(generator_loss_avg, beta)
+
+
+def _exp_of_ratio(average: Tensor, factor: float) -> Tensor:
+    return torch.where(average > 0, torch.exp(-factor / average), 0.0)
 
 
 def pull_negatives(anchors: Tensor, positives: Tensor, negatives: Tensor, share: float | Tensor) -> Tensor:
@@ -37,7 +40,7 @@ def pull_negatives(anchors: Tensor, positives: Tensor, negatives: Tensor, share:
 
     Args:
         anchors, positives, negatives: [..., D], broadcastable; need not be normalised.
-        share: λ in [0, 1], from :func:`pulling_share`; a tensor only when exported.
+        share: λ in [0, 1], from :func:`pulling_share`; a tensor is not checked, which would wait for the device.
 
     Returns:
         [..., D], the pulled negatives.
@@ -101,7 +104,7 @@ def synthesize(
     *,
     generator: FeatureGenerator,
     head: nn.Module,
-    share: float,
+    share: Tensor,
     on_sphere: bool = False,
     trace: bool = False,
     residual_of: Tensor | None = None,
@@ -113,21 +116,17 @@ def synthesize(
 
     Args:
         embeddings: [B, D] of the batch.
-        share: λ in [0, 1].
+        share: λ in [0, 1], a scalar or one of each negative [N, M, 1].
         on_sphere: embeddings are of unit length, and pulled ones stay so.
         trace: whether the head's running statistics learn from synthetic rows (docs/decisions/batchnorm.md).
         residual_of: [B, F] real features, to which the generator's step from z to ẑ is added; None takes its output as it is.
     """
-    anchors, positives, negatives = tuples.of(embeddings)
-    pull = pull_on_sphere if on_sphere else pull_negatives
-    pulled = pull(anchors[:, None], positives[:, None], negatives, share)
-    rows = torch.cat([embeddings.to(pulled.dtype), pulled.flatten(0, 1)])
-    generated = leaving_no_trace(generator, rows, frozen=True)
-    if residual_of is not None:
-        generated = residual_features(generated, residual_of, tuples)
+    pulled, rows, generated = generate(
+        embeddings, tuples, generator=generator, share=share, on_sphere=on_sphere, residual_of=residual_of
+    )
     members = synthetic_members(tuples, len(rows))
     embedded = head(generated[members]) if trace else leaving_no_trace(head, generated[members], frozen=False)
-    count = len(anchors)
+    count = len(tuples.anchors)
     return SyntheticTuples(
         pulled=pulled,
         rows=rows,
@@ -135,6 +134,26 @@ def synthesize(
         positives=embedded[count : 2 * count],
         negatives=embedded[2 * count :].unflatten(0, pulled.shape[:2]),
     )
+
+
+def generate(
+    embeddings: Tensor,
+    tuples: Tuples,
+    *,
+    generator: FeatureGenerator,
+    share: Tensor,
+    on_sphere: bool = False,
+    residual_of: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first half of :func:`synthesize`: pulled negatives [N, M, D], the generator's rows [B + N·M, D] and its features."""
+    anchors, positives, negatives = tuples.of(embeddings)
+    pull = pull_on_sphere if on_sphere else pull_negatives
+    pulled = pull(anchors[:, None], positives[:, None], negatives, share)
+    rows = torch.cat([embeddings.to(pulled.dtype), pulled.flatten(0, 1)])
+    generated = leaving_no_trace(generator, rows, frozen=True)
+    if residual_of is not None:
+        generated = residual_features(generated, residual_of, tuples)
+    return pulled, rows, generated
 
 
 def synthetic_members(tuples: Tuples, rows: int) -> Tensor:

@@ -22,7 +22,7 @@ from hdml.checkpoint import (
     save_tensors,
 )
 from hdml.data import LabelledPhotos
-from hdml.diagnostics import Spread, StepFigures, spread_of
+from hdml.diagnostics import Spread, StepFigures, read_back, spread_of
 from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
 from hdml.gradient_cache import features_in_chunks
@@ -40,6 +40,7 @@ from indexing.errors import HdmlError
 _CHECKPOINT_SECONDS = 30.0
 _PREFETCHED_BATCHES = 4
 _SPREAD_EVERY = 10  # steps
+_READ_SECONDS = 1.0
 _REESTIMATED_ON = 20  # batches
 
 
@@ -167,11 +168,13 @@ class Trainee:
                 {"params": list(self.hardness.classifier.parameters()), "lr": config.classifier_lr},
             ]
         self.metric_loss_avg = self.hardness.metric_loss_avg if self.hardness else WindowMean(window)
+        fused = device.type == "cuda"  # one kernel a group instead of a dozen, each launched from Python
         self.optimizer: torch.optim.Optimizer
         if config.setting == "paper":  # the decay is in the loss: see penalty
-            self.optimizer = torch.optim.Adam(groups)
+            self.optimizer = torch.optim.Adam(groups, fused=fused)
         else:
-            self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
+        self.learning = {name: tuple(module.parameters()) for name, module in self.modules().items()}
         self._peak_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def train(self) -> None:
@@ -249,14 +252,16 @@ def step_losses(
 
     Args:
         images: [B, 3, H, W], or of several processes this one's share of them.
-        labels: [B] training class of each photo of the whole batch.
+        labels: [B] training class of each photo of the whole batch; tuples are found without waiting for the device when they
+            are on the CPU.
     """
+    tuples = trainee.tuples(labels)
+    tuples, labels = tuples and tuples.to(images.device), labels.to(images.device, non_blocking=True)
     with autocast:
         with processes.own_randomness():
             own = features_in_chunks(trainee.model.backbone, images, trainee.config.chunk)
         features = processes.gather(own, len(labels))
         embeddings = trainee.model.head(features)
-    tuples = trainee.tuples(labels)
     penalty = trainee.penalty()
     if trainee.hardness is not None:
         losses: StepLosses = trainee.hardness(
@@ -265,29 +270,30 @@ def step_losses(
         return losses
     embeddings = embeddings.float()
     real = trainee.loss(embeddings, labels, tuples)
-    trainee.metric_loss_avg.add(real.item())
+    trainee.metric_loss_avg.add(real)
     if trainee.regulariser and tuples is not None:
         penalty = penalty + trainee.regulariser * embedding_regulariser(*tuples.of(embeddings)[:2])
-    return StepLosses({"model": real + penalty}, StepFigures(real.item()), embeddings)
+    return StepLosses({"model": real + penalty}, {"metric_loss": real.detach()}, embeddings)
 
 
 def update(trainee: Trainee, losses: StepLosses, processes: Processes = ALONE) -> None:
-    """Move every module by its own loss, in all processes alike.
-
-    Raises:
-        HdmlError: a gradient is not finite; nothing has moved.
-    """
+    """Move every module by its own loss, in all processes alike."""
     trainee.optimizer.zero_grad()
     torch.autograd.backward(losses.total)
-    processes.average_gradients(parameter for module in trainee.modules().values() for parameter in module.parameters())
-    for name, module in trainee.modules().items():
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise HdmlError(
-                f"Gradients must be finite, but training has diverged (the loss of the {name} is "
-                f"{losses.by_module[name].item():.4g}); start again with a lower --lr."
-            )
+    processes.average_gradients(parameter for parameters in trainee.learning.values() for parameter in parameters)
     trainee.optimizer.step()
+
+
+def _check_gradients(trainee: Trainee, step: int) -> None:
+    """Raise HdmlError when a gradient is not finite; where one was not in an earlier step, those after it are not either."""
+    gradients = {name: [p.grad for p in parameters if p.grad is not None] for name, parameters in trainee.learning.items()}
+    norms = read_back([{name: torch.nn.utils.get_total_norm(found) for name, found in gradients.items()}])[0]
+    for name, norm in norms.items():
+        if not math.isfinite(norm):
+            raise HdmlError(
+                f"Gradients must be finite, but at step {step + 1} that of the {name} has the length {norm}: training has "
+                "diverged; start again with a lower --lr."
+            )
 
 
 def train(
@@ -334,42 +340,58 @@ def train(
         first, best, before = state["steps_done"], state["best"], TrainTime(state["seconds"], state.get("waited", 0.0))
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first) if processes.first else None
-    began = saved = reported = time.monotonic()
-    batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes))
+    began = saved = read = time.monotonic()
+    pin = device.type == "cuda"
+    batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
+    launched: list[
+        tuple[int, dict[str, Tensor]]
+    ] = []  # steps that the device may still be computing, and what they will be logged with
     trainee.train()
     for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))
         trainee.set_rates(rate_factor(step, config))
         channels_last = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        losses = step_losses(trainee, channels_last, labels.to(device), autocast=autocast, processes=processes)
+        losses = step_losses(trainee, channels_last, labels, autocast=autocast, processes=processes)
         update(trainee, losses, processes)
+        launched.append((step, losses.scalars))
         done = step + 1
-        if done in evaluate_at and config.reestimate_bn:
+        evaluates = done in evaluate_at
+        # A GPU that is asked after every step how it went would stand still while the next one is launched.
+        if not (evaluates or device.type == "cpu" or time.monotonic() - read > _READ_SECONDS):
+            continue
+        _check_gradients(trainee, step)
+        if evaluates and config.reestimate_bn:
             if processes.first:
                 again = _batches(sampler, photos, train_set, range(_REESTIMATED_ON), config.seed)
                 reestimate_batchnorm(trainee.model, (images.to(device) for _, images, _ in again))
                 trainee.train()
             processes.copy_buffers(trainee.model)
-        if log is None:
-            continue
         validation = None
-        if done in evaluate_at:
+        if evaluates and log is not None:
             validation = _validate(trainee, validation_set, config, device)
             trainee.train()
             score = validation.map_at_r if validation else 0.0
             if score >= best:
                 best = score
                 trainee.save_model(run / MODEL, {"steps_done": done, "validation": validation.to_json() if validation else None})
-        spread = spread_of(losses.embeddings) if step % _SPREAD_EVERY == 0 else None
-        row = {"step": step, **asdict(losses.figures), "validation": validation.to_json() if validation else None}
-        log.add(row | (asdict(spread) if spread else {}))
-        if done in evaluate_at or time.monotonic() - saved > _CHECKPOINT_SECONDS:
-            saved = time.monotonic()
-            times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
-            trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, **asdict(times)})
         now = time.monotonic()
-        rate, reported = len(labels) / (now - reported), now
-        report(TrainProgress(done, config.steps, losses.figures, trainee.metric_loss_avg.mean, rate, validation, spread))
+        if log is not None:
+            spread = spread_of(losses.embeddings) if any(each % _SPREAD_EVERY == 0 for each, _ in launched) else None
+            rate = len(launched) * len(labels) / (now - read)
+            average = trainee.metric_loss_avg.mean.item()
+            figures = read_back([scalars for _, scalars in launched])
+            looked_at = [(None, None)] * (len(launched) - 1) + [(validation, spread)]
+            for (each, _), values, (seen, spread) in zip(launched, figures, looked_at, strict=True):
+                of_step = StepFigures(**values)
+                row = {"step": each, **asdict(of_step), "validation": seen.to_json() if seen else None}
+                log.add(row | (asdict(spread) if spread else {}))
+                report(TrainProgress(each + 1, config.steps, of_step, average, rate, seen, spread))
+            if evaluates or now - saved > _CHECKPOINT_SECONDS:
+                saved = now
+                times = TrainTime(before.seconds + saved - began, before.waited + batches.seconds)
+                trainee.save_checkpoint(run / CHECKPOINT, {"steps_done": done, "best": best, **asdict(times)})
+        launched.clear()
+        read = now
     if log is not None:
         log.close()
     return TrainTime(before.seconds + time.monotonic() - began, before.waited + batches.seconds)
@@ -411,14 +433,20 @@ def _batches(
     steps: range,
     seed: int,
     processes: Processes = ALONE,
+    *,
+    pin: bool = False,
 ) -> Iterator[LoadedBatch]:
-    """The batches of these steps, or a process's share of them, the next few prepared in threads while the network works."""
+    """The batches of these steps, or a process's share of them, the next few prepared in threads while the network works.
+
+    Pinned, they are copied to a GPU while it computes.
+    """
 
     def load(step: int) -> LoadedBatch:
         batch = sampler.batch(step)
         own = processes.share(len(batch.photos))
         drawn = [train_set.photos[index] for index in batch.photos[own.start : own.stop]]
-        return step, photos.batch(drawn, (seed, step), first_row=own.start), torch.from_numpy(batch.labels)
+        images = photos.batch(drawn, (seed, step), first_row=own.start)
+        return step, images.pin_memory() if pin else images, torch.from_numpy(batch.labels)
 
     with ThreadPoolExecutor(max_workers=_PREFETCHED_BATCHES) as pool:
         waiting = [pool.submit(load, step) for step in steps[:_PREFETCHED_BATCHES]]

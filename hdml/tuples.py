@@ -19,6 +19,10 @@ class Tuples:
     positives: Tensor
     negatives: Tensor
 
+    def to(self, device: torch.device) -> "Tuples":
+        """The same tuples on a device."""
+        return Tuples(*(rows.to(device, non_blocking=True) for rows in (self.anchors, self.positives, self.negatives)))
+
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Anchors [N, D], positives [N, D] and negatives [N, M, D] among the rows [B, D] of a batch."""
         return rows[self.anchors], rows[self.positives], rows[self.negatives]

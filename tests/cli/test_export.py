@@ -50,6 +50,15 @@ def test_trained_run_is_exported_again_and_stays_the_same_model(hdml: Command, t
     assert (run / "synthesizer.onnx").stat().st_size > 0
 
 
+def test_run_of_a_comparison_is_exported_by_its_folder(hdml: Command, trained: Trained, tmp_path: Path) -> None:
+    """Comparisons train dozens of models and export none."""
+    run = tmp_path / "comparisons" / "photos" / "runs" / "npair+hdml-seed0"
+    exported = trained.workspace / "runs" / "mine"
+    shutil.copytree(exported, run, ignore=shutil.ignore_patterns("*.onnx"))
+    hdml("export", run)
+    assert read_metadata(run / "encoder.onnx") == read_metadata(exported / "encoder.onnx")
+
+
 def test_run_that_is_none_or_not_finished_is_a_sentence(hdml: Command, tmp_path: Path) -> None:
     assert '"hdml train PHOTOS"' in hdml("export").sentence
     assert "absent is neither" in hdml("export", "absent").sentence

@@ -21,6 +21,15 @@ from hdml.compare import comparisons, still_rising
                 ("npair+hdml no-pull", ["npair+hdml"]),
             ],
         ),
+        (
+            ["npair", "npair+hdml", "npair paper", "npair+hdml paper no-pull"],
+            [
+                ("npair", ["npair+hdml", "npair paper", "npair+hdml paper no-pull"]),
+                ("npair paper", ["npair+hdml paper no-pull"]),
+                ("npair paper", ["npair+hdml"]),
+                ("npair+hdml paper no-pull", ["npair+hdml"]),
+            ],
+        ),
         (["npair", "proxy-anchor"], [("npair", ["proxy-anchor"])]),
         (["untrained", "triplet+hdml"], [("untrained", ["triplet+hdml"])]),
         (["npair+hdml", "npair+hdml no-pull"], [("npair+hdml no-pull", ["npair+hdml"])]),

@@ -117,7 +117,7 @@ def test_statistics_of_the_users_own_head_see_real_photos_alone() -> None:
 def by_loops(loop: Loop, *, paper: bool, penalty: float) -> dict[str, Tensor]:
     """The objective of N-pair HDML from the equations, one tuple at a time (arXiv:1903.05503, sections 3.2 and 3.3)."""
     hardness = loop.hardness
-    share, weight = hardness.pulling_share, references.exp_weight(hardness.beta, hardness.generator_loss_avg.mean)
+    share, weight = hardness.pulling_share, references.exp_weight(hardness.beta, hardness.generator_loss_avg.mean.item())
     features = loop.backbone(loop.photos)
     embeddings = loop.head(features)
     tuples = pair_tuples(loop.labels)
@@ -191,7 +191,8 @@ def test_paper_setting_averages_the_weighted_loss_with_its_penalties() -> None:
     embeddings = loop.head(features)
     lengths = 0.25 * 2 * embeddings.square().sum(1).mean()
     logged = losses.figures.real_weight * (losses.figures.metric_loss + 0.3 * lengths.item() + 0.7)
-    assert loop.hardness.metric_loss_avg.values.tolist() == pytest.approx([logged, 1.0])
+    block = loop.hardness.metric_loss_avg
+    assert (block.total.item(), block.count.item()) == (pytest.approx(logged), 1)
 
 
 def test_default_setting_averages_the_raw_loss_over_tuples() -> None:
@@ -285,6 +286,29 @@ def test_adaptive_share_falls_while_too_few_synthetics_are_hard() -> None:
     figures = loop.losses().figures
     assert figures.violations < 0.5
     assert loop.hardness.pulling_share == pytest.approx(1.0 - 0.02 * (0.5 - figures.violations))
+
+
+def test_label_bound_negatives_are_pulled_as_far_as_they_keep_their_label() -> None:
+    loop = Loop(variants=["label-bound"])
+    features = loop.backbone(loop.photos)
+    embeddings = loop.head(features)
+    tuples = pair_tuples(loop.labels)
+    a, p, n = tuples.of(embeddings)
+    wanted = n.clone()
+    moved = 0
+    for share in torch.linspace(1.0, loop.hardness.pulling_share, 5).tolist():
+        pulled = torch.stack([torch.stack([references.pull(a[i], p[i], x, share) for x in n[i]]) for i in range(N)])
+        generated = copy.deepcopy(loop.hardness.generator)(torch.cat([embeddings, pulled.flatten(0, 1)]))[len(embeddings) :]
+        named = loop.hardness.classifier(generated).argmax(1).reshape(N, N - 1)
+        for i in range(N):
+            for j in range(N - 1):
+                if named[i, j] == loop.labels[tuples.negatives[i, j]]:
+                    wanted[i, j] = pulled[i, j]
+                    moved += share < 1.0
+    assert 0 < moved < 4 * N * (N - 1)  # some are moved, and some would be moved farther if they kept their label
+    d_ap = (a - p).norm(dim=-1).mean()
+    figures = loop.losses().figures
+    assert figures.pulled_distance == pytest.approx(((a[:, None] - wanted).norm(dim=-1).mean() / d_ap).item())
 
 
 def test_loss_without_tuples_and_unknown_variant_are_refused_with_the_reason() -> None:

@@ -78,15 +78,15 @@ def test_pull_is_computed_in_float32_under_low_precision() -> None:
 
 
 def test_pulling_share_at_its_ends() -> None:
-    assert pulling_share(math.inf, 90.0) == 1.0
-    assert pulling_share(0.0, 90.0) == 0.0
-    assert pulling_share(2.0, 3.0) == pytest.approx(math.exp(-1.5))
+    assert pulling_share(torch.tensor(math.inf), 90.0).item() == 1.0
+    assert pulling_share(torch.tensor(0.0), 90.0).item() == 0.0
+    assert pulling_share(torch.tensor(2.0), 3.0).item() == pytest.approx(math.exp(-1.5))
 
 
 def test_real_weight_trusts_a_poor_generator_with_nothing() -> None:
-    assert real_weight(math.inf, 0.1) == 1.0
-    assert real_weight(0.0, 0.1) == 0.0
-    assert real_weight(0.5, 0.1) == pytest.approx(math.exp(-0.2))
+    assert real_weight(torch.tensor(math.inf), 0.1).item() == 1.0
+    assert real_weight(torch.tensor(0.0), 0.1).item() == 0.0
+    assert real_weight(torch.tensor(0.5), 0.1).item() == pytest.approx(math.exp(-0.2))
 
 
 def on_sphere(*seeds: int, count: int = 8) -> list[Tensor]:
