@@ -39,7 +39,7 @@ from hdml.butterflies import SEED, draw_photo, draw_species, write_butterflies
 from indexing.catalogue import Catalogue
 from indexing.encoder import ENCODER, Encoder
 from indexing.gallery import find_photos
-from indexing.preprocess import Preprocessing, load_array
+from indexing.preprocess import Preprocessing, evaluation_preprocessing, load_array
 
 HDML = Path(sys.executable).with_name("hdml")
 SIZE = 224
@@ -90,8 +90,6 @@ class PhotoDataset:
 def eager(gallery: Path, backbone: str) -> Embedded:
     import torch
     from torch.utils.data import DataLoader
-
-    from hdml.data import evaluation_preprocessing
 
     network, photos = untrained(backbone), photos_of(gallery)
     loader: Any = DataLoader(PhotoDataset(photos, evaluation_preprocessing(SIZE)), batch_size=32, num_workers=2)  # type: ignore[arg-type]

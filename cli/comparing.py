@@ -5,20 +5,30 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
-from cli.training import BACKBONE_HELP, DATA_HELP, WEIGHTS_HELP, RootOption, built_in_photos, choose_torch_device
+from cli.options import (
+    DEFAULT_WORKSPACE,
+    BackboneOption,
+    DeviceOption,
+    ImageSizeOption,
+    JsonOption,
+    RootOption,
+    TrainingDataArgument,
+    WeightsOption,
+    WorkspaceOption,
+)
+from cli.training import built_in_photos, choose_torch_device
 from indexing.errors import HdmlError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def compare(
-    data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the built-in butterflies when left out.")] = None,
+    data: TrainingDataArgument = None,
     root: RootOption = None,
     arms: Annotated[
         list[str] | None,
         typer.Option(
-            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen encoder.onnx", or a loss, with +hdml '
+            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen FILE.onnx", or a loss, with +hdml '
             'or without, and changes, e.g. "npair+hdml no-pull"; may be given several times.',
             show_default=",".join(
                 ("untrained", "npair", "npair+hdml", "multi-similarity", "multi-similarity+hdml", "proxy-anchor")
@@ -36,11 +46,9 @@ def compare(
     budget: Annotated[
         str | None, typer.Option(help="Time that it may take, e.g. 30m or 2h; arms, steps and seeds are left out to fit.")
     ] = None,
-    backbone: Annotated[str, typer.Option(help=BACKBONE_HELP)] = "resnet18",
-    weights: Annotated[str, typer.Option(help=f"{WEIGHTS_HELP} auto: imagenet where it can be had, else none.")] = "auto",
-    image_size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the network's input in pixels.", show_default="the photos' own, 64–224")
-    ] = None,
+    backbone: BackboneOption = "resnet18",
+    weights: WeightsOption = "auto",
+    image_size: ImageSizeOption = None,
     test_classes: Annotated[
         str | None,
         typer.Option(help="Classes never seen in training: last:41, half, 0.5 or a file.", show_default="half, or as published"),

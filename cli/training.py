@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption
+from cli.options import (
+    BACKBONE_HELP,
+    DATA_HELP,
+    DEFAULT_WORKSPACE,
+    WEIGHTS_HELP,
+    BackboneOption,
+    DeviceOption,
+    ImageSizeOption,
+    JsonOption,
+    RootOption,
+    TrainingDataArgument,
+    WeightsOption,
+    WorkspaceOption,
+)
 from indexing.errors import HdmlError
 
 if TYPE_CHECKING:
@@ -20,28 +33,15 @@ if TYPE_CHECKING:
     from hdml.distributed import Processes
     from indexing.workspace import Workspace
 
-BACKBONE_HELP = "A torchvision classification network, e.g. resnet18, resnet50, convnext_tiny, vit_b_16."
 BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose species are kept unseen for the test."
-WEIGHTS_HELP = "imagenet (torchvision's download), none, or the path of a .safetensors or .pth state dict."
-
-
 GPUS_HELP = (
     "GPUs of this machine to share each batch between; under torchrun, leave it out. Head and loss see the whole batch, the "
     "backbone's BatchNorm each share by itself, unless --freeze-bn."
 )
-DATA_HELP = (
-    "Folder of photos, one sub-folder per class; a manifest (.csv, .jsonl or .parquet with the columns path and label); or, with "
-    "--root, one of cub200, cars196, sop, inshop"
-)
-
-RootOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder that the archive of cub200, cars196, sop or inshop unpacked; without it such a name is a path."),
-]
 
 
 def train(
-    data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the built-in butterflies when left out.")] = None,
+    data: TrainingDataArgument = None,
     root: RootOption = None,
     method: Annotated[
         Literal["hdml", "plain"] | None,
@@ -59,13 +59,9 @@ def train(
         Literal["default", "paper"],
         typer.Option(help="default: ours; paper: equations, reductions, rates and statistics of the paper's authors."),
     ] = "default",
-    backbone: Annotated[str, typer.Option(help=BACKBONE_HELP)] = "resnet18",
-    weights: Annotated[
-        str, typer.Option(help=f"{WEIGHTS_HELP} auto: imagenet where it can be had, else none.", show_default=True)
-    ] = "auto",
-    image_size: Annotated[
-        int | None, typer.Option(min=32, help="Side of the network's input in pixels.", show_default="the photos' own, 64–224")
-    ] = None,
+    backbone: BackboneOption = "resnet18",
+    weights: WeightsOption = "auto",
+    image_size: ImageSizeOption = None,
     split: Annotated[
         Literal["class", "group", "seen"],
         typer.Option(help="Held out for the test: whole classes, whole groups of a manifest, or photos of the training classes."),
@@ -251,7 +247,9 @@ def export(
 def evaluate(
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP}; the run's own when left out.")] = None,
     root: RootOption = None,
-    encoder: Annotated[str | None, typer.Option(help="A run or an .onnx file; the newest run when left out.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="A run, or an .onnx file of any image network; the newest run when left out.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(

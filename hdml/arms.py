@@ -34,7 +34,7 @@ _STRENGTHS = (1 / 3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Frozen:
-    """How to embed without training: by the starting weights, or by an encoder.onnx; whitened or not."""
+    """How to embed without training: by the starting weights, or by an ONNX file; whitened or not."""
 
     whiten: bool
     encoder: Path | None = None
@@ -117,7 +117,7 @@ def arm_spec(name: str) -> ArmSpec:
 
 
 def _frozen_arm(name: str) -> ArmSpec:
-    """``untrained``, ``frozen resnet50:imagenet`` or ``frozen encoder.onnx``, each with ``whitened`` behind it or not."""
+    """``untrained``, ``frozen resnet50:imagenet`` or ``frozen FILE.onnx``, each with ``whitened`` behind it or not."""
     kind, *rest = name.split(" ")
     whiten = rest[-1:] == ["whitened"]
     network = " ".join(rest[:-1] if whiten else rest)
@@ -131,11 +131,11 @@ def _frozen_arm(name: str) -> ArmSpec:
     if network.endswith(".onnx"):
         encoder = Path(network)
         if not encoder.is_file():
-            raise HdmlError(f"A frozen arm needs an encoder.onnx or a torchvision network, but there is no file {network}.")
+            raise HdmlError(f"A frozen arm needs an ONNX file or a torchvision network, but there is no file {network}.")
         return ArmSpec(name, f"embeddings of {encoder.name}{how}", frozen=Frozen(whiten, encoder.resolve()))
     backbone, _, weights = network.partition(":")
     if not backbone:
-        raise HdmlError(f"A frozen arm is frozen resnet50:imagenet, frozen resnet18:FILE or frozen ENCODER.onnx, got {name!r}.")
+        raise HdmlError(f"A frozen arm is frozen resnet50:imagenet, frozen resnet18:FILE or frozen FILE.onnx, got {name!r}.")
     settings = {"backbone": backbone, "weights": weights or "imagenet"}
     return ArmSpec(name, f"features of {backbone}{how}", settings, frozen=Frozen(whiten))
 

@@ -12,10 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from hdml.data import Photo
-from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.memory import available_memory
-from indexing.preprocess import open_rgb
+from indexing.preprocess import IMAGENET_MEAN, IMAGENET_STD, open_rgb
 
 _CACHE_SHARE_OF_MEMORY = 0.25
 _ASSUMED_MEMORY = 4e9  # bytes, where the system does not tell

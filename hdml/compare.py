@@ -25,6 +25,7 @@ from hdml.significance import MARGIN, class_bootstrap, judge_arms
 from hdml.sources import read_photos
 from hdml.watcher import Watcher
 from indexing.errors import HdmlError
+from indexing.foreign import open_encoder
 
 COMPARISON = "comparison.json"
 _JUDGED = ("map_at_r", "recall_at_1")
@@ -89,6 +90,9 @@ def compare(
     specs = arm_specs(request.arms)
     if not any(spec.trains for spec in specs):
         raise HdmlError("A comparison needs at least one arm that trains; add one to --arms.")
+    for spec in specs:
+        if spec.frozen is not None and spec.frozen.encoder is not None:
+            open_encoder(spec.frozen.encoder, device="cpu")  # what is wrong with it is told before anything trains
     if request.settings.get("test_classes") is None and not read_photos(request.data, request.data_set).parts:
         request = replace(request, settings={**request.settings, "test_classes": "half"})
     decided = _decided(request, specs, folder, device=device, watcher=watcher)

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError
 from indexing.gallery import check_gallery, walk_gallery
-from indexing.preprocess import Box, Preprocessing
+from indexing.preprocess import Box
 
 PARTS = ("train", "validation", "test", "query", "gallery")
 """What a data set may say that a photo is for; :mod:`hdml.splits` defines each."""
@@ -136,8 +135,3 @@ def label_photos(
         groups=tuple(groups[index] for index in order) if groups and any(groups) else (),
         parts=tuple(parts[index] for index in order) if parts else (),
     )
-
-
-def evaluation_preprocessing(image_size: int) -> Preprocessing:
-    """Shorter side to the network's input, centre crop, ImageNet statistics: what evaluation and search both use."""
-    return Preprocessing(resize=image_size, crop=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hdml
-from hdml.data import evaluation_preprocessing
 from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
 from hdml.synthesis import pull_negatives, pull_on_sphere
@@ -26,7 +25,7 @@ from indexing.catalogue import Catalogue
 from indexing.encoder import METADATA_KEY, EncoderMetadata, open_session, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import update_index
-from indexing.preprocess import Preprocessing
+from indexing.preprocess import Preprocessing, evaluation_preprocessing
 
 PARITY_PHOTOS = 64
 PARITY_TOLERANCE = 1e-4

@@ -18,7 +18,7 @@ import hdml
 from hdml.advice import reporting, say_batches
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
-from hdml.data import LabelledPhotos, evaluation_preprocessing
+from hdml.data import LabelledPhotos
 from hdml.device import peak_memory
 from hdml.distributed import ALONE, Processes
 from hdml.embed import embed_photos
@@ -36,7 +36,7 @@ from hdml.train import TrainConfig, make_sampler, starting_backbone, train
 from hdml.watcher import Silent, Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
-from indexing.preprocess import DECODE_ERRORS
+from indexing.preprocess import DECODE_ERRORS, evaluation_preprocessing
 
 _EPOCHS = 30
 _STEPS = (200, 3000)

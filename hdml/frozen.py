@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from hdml.arms import Frozen
 from hdml.data import LabelledPhotos
 from hdml.device import peak_memory
-from hdml.measure import embed_with_network, evaluate_parts, measured_photos
+from hdml.measure import embed_with_encoder, embed_with_network, evaluate_parts, measured_photos
 from hdml.model import EncoderNetwork
 from hdml.outcomes import write_outcomes
 from hdml.run import SPLIT, read_record, write_lists, write_record
 from hdml.run_photos import check_leaks, read_run_photos
+from hdml.splits import EvaluationSet
 from hdml.train import TrainConfig, starting_backbone
 from hdml.watcher import Watcher
 from indexing.errors import HdmlError
-from indexing.indexer import embed_files
 
 _LEAST_VARIANCE = 1e-6  # of the first component's: below it is noise, which whitening would blow up
 
@@ -32,7 +32,7 @@ def measure_frozen(run: Path, frozen: Frozen, *, device: torch.device, watcher: 
     components, the first D of them; nothing is learned from labels.
 
     Raises:
-        HdmlError: a photo cannot be read, or the encoder is not one of ours.
+        HdmlError: the encoder embeds no images, or has no embedding for some photo that the other arms embed.
     """
     record = read_record(run)
     config = TrainConfig(**record["config"])
@@ -40,7 +40,7 @@ def measure_frozen(run: Path, frozen: Frozen, *, device: torch.device, watcher: 
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
     began = time.monotonic()
-    embed = _by_encoder(frozen.encoder, device) if frozen.encoder else _by_weights(config, device)
+    embed = _by_encoder(frozen.encoder, device, watcher) if frozen.encoder else _by_weights(config, device)
     whitening = Whitening(embed(split.train_set), config.dimension) if frozen.whiten else None
     measured_on, photos = measured_photos(split)
     embedded = [embed(part) for part in photos.parts]
@@ -61,14 +61,16 @@ def _by_weights(config: TrainConfig, device: torch.device) -> Callable[[Labelled
     return lambda photos: embed_with_network(network, photos, config.image_size, device)
 
 
-def _by_encoder(encoder: Path, device: torch.device) -> Callable[[LabelledPhotos], NDArray[np.float32]]:
+def _by_encoder(encoder: Path, device: torch.device, watcher: Watcher) -> Callable[[LabelledPhotos], NDArray[np.float32]]:
     def embed(photos: LabelledPhotos) -> NDArray[np.float32]:
-        vectors = []
-        for photo in embed_files(encoder, photos.files, boxes=photos.boxes or None, device=device.type):
-            if photo.vector is None:
-                raise HdmlError(f"{photo.path}: {photo.reason}")
-            vectors.append(photo.vector)
-        return np.stack(vectors)
+        vectors, failed = embed_with_encoder(encoder, EvaluationSet(photos), device=device.type, on_progress=watcher.read)
+        if failed:  # by this network: what no arm can read is left out before
+            photo, reason = next(iter(failed.items()))
+            raise HdmlError(
+                f"Arms are compared on the same photos, but with {encoder} {photo} fails ({reason}); take the photo away, or "
+                "compare without this arm."
+            )
+        return vectors
 
     return embed
 

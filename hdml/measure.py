@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hdml.class_split import ClassSplit, split_classes
-from hdml.data import LabelledPhotos, Photo, evaluation_preprocessing
+from hdml.data import LabelledPhotos, Photo
 from hdml.embed import embed_photos
 from hdml.evaluate import Evaluation, evaluate_embeddings, evaluate_retrieval
 from hdml.model import EncoderNetwork
@@ -19,6 +19,7 @@ from hdml.sources import read_photos
 from hdml.splits import EvaluationSet, Split, published_test
 from indexing.errors import HdmlError
 from indexing.indexer import embed_files
+from indexing.preprocess import evaluation_preprocessing
 
 TEST = "test"
 SEEN = "seen classes"
@@ -82,10 +83,10 @@ def evaluate_encoder(
     device: str,
     on_progress: Callable[[int, int], None],
 ) -> Measured:
-    """Measures of an exported encoder.
+    """Measures of an encoder.
 
     Args:
-        encoder: an encoder.onnx; its run is the folder that it lies in.
+        encoder: an encoder.onnx, whose run is the folder that it lies in, or any image network as an ONNX file.
         data: a labelled folder, a manifest or where ``data_set`` lies; None takes the run's own.
         classes: ``all``; ``seen``, of the run's own photos; or a rule of :func:`hdml.class_split.split_classes`. None takes what
             the run's figures are of, and of other photos those that the data themselves give to be tested on, or else all.
@@ -103,7 +104,7 @@ def evaluate_encoder(
     measured_on, asked = _asked(encoder.parent if data is None else None, photos, classes)
     if "refit" in record and (data is None or str(data.resolve()) == record["data"]["root"]):
         measured_on += ", learned from since, in the refit"
-    vectors, failed = _embed_with(encoder, asked, device=device, on_progress=on_progress)
+    vectors, failed = embed_with_encoder(encoder, asked, device=device, on_progress=on_progress)
     asked = asked.without(failed)
     if not _has_answers(asked):
         raise HdmlError(
@@ -146,17 +147,17 @@ def embed_with_network(
     return embed_photos(network, photos.files, preprocessing, device, boxes=photos.boxes or None).embeddings
 
 
-def _embed_with(
+def embed_with_encoder(
     encoder: Path, asked: EvaluationSet, *, device: str, on_progress: Callable[[int, int], None]
-) -> tuple[NDArray[np.float32], set[Photo]]:
-    """Embeddings [n, D] of the photos that can be read, queries first, and those that cannot."""
+) -> tuple[NDArray[np.float32], dict[Photo, str]]:
+    """Unit embeddings [n, D] of the photos that can be embedded, queries first, and the others with their reasons."""
     photos = [photo for part in asked.parts for photo in part.photos]
     vectors: list[NDArray[np.float32]] = []
-    failed: set[Photo] = set()
+    failed: dict[Photo, str] = {}
     embedded = embed_files(encoder, asked.files, boxes=[photo.box for photo in photos], device=device)
     for done, (photo, found) in enumerate(zip(photos, embedded, strict=True), start=1):
         if found.vector is None:
-            failed.add(photo)
+            failed[photo] = str(found.reason)
         else:
             vectors.append(found.vector)
         on_progress(done, len(photos))

@@ -16,8 +16,6 @@ from torch import Tensor
 from hdml.model import Backbone, build_backbone
 from indexing.errors import HdmlError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 MIN_MATCHED = 0.95
 """Share of the backbone's tensors that a weights file must provide."""
 _PROBE_SECONDS = 5

@@ -75,6 +75,10 @@ def write_metadata(path: Path, metadata: EncoderMetadata) -> None:
     unfinished.replace(path)
 
 
+class NoMetadata(HdmlError):
+    """An ONNX file that hdml's export did not write."""
+
+
 class Encoder:
     """An encoder ready to run; safe to call from several threads.
 
@@ -82,6 +86,7 @@ class Encoder:
         path: the ONNX file.
         metadata: what the file says about itself.
         device: ``"cpu"`` or ``"cuda"``, as the session really runs.
+        preprocessing: that of the metadata.
     """
 
     def __init__(self, path: Path, *, device: str = "auto", threads: int = 0) -> None:
@@ -97,8 +102,9 @@ class Encoder:
         """
         self.path = path
         self._session = open_session(path, device=device, threads=threads)
-        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self.device = device_of(self._session)
         self.metadata = EncoderMetadata.from_json(hdml_metadata(self._session, path))
+        self.preprocessing = self.metadata.preprocessing
 
     def encode(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embed a batch: [B, 3, crop, crop] → unit embeddings [B, D] and their lengths before normalisation [B]."""
@@ -107,7 +113,7 @@ class Encoder:
 
     def encode_photo(self, source: ImageSource) -> tuple[NDArray[np.float32], float]:
         """Embed one photo: unit embedding [D] and its length before normalisation; raises UnreadableImage."""
-        embeddings, norms = self.encode(load_array(source, self.metadata.preprocessing)[None])
+        embeddings, norms = self.encode(load_array(source, self.preprocessing)[None])
         return embeddings[0], float(norms[0])
 
     def feature_maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,9 +161,14 @@ def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise
     return session
 
 
+def device_of(session: Any) -> str:
+    """``"cpu"`` or ``"cuda"``, as an onnxruntime session really runs."""
+    return "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+
+
 def hdml_metadata(session: Any, path: Path) -> str:
-    """The JSON text that hdml's export put into the file; raises HdmlError when there is none."""
+    """The JSON text that hdml's export put into the file; raises NoMetadata when there is none."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise HdmlError(f'{path} is an ONNX file without hdml\'s metadata; make an encoder with "hdml train" or "hdml export"')
+        raise NoMetadata(f'{path} is an ONNX file without hdml\'s metadata; make an encoder with "hdml train" or "hdml export"')
     return str(text)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Recorded, has_catalogue
 from indexing.device import onnx_providers
-from indexing.encoder import ENCODER, Encoder, EncoderMetadata, read_metadata
+from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
+from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
 from indexing.index import build_index, cached_sequences, remove_caches, save_cache
 from indexing.lock import indexing_alone
@@ -218,7 +219,7 @@ def embed_files(
     decoders that feed one encoder, and than one session that uses every core. On a GPU one session serves all workers.
 
     Args:
-        encoder_path: as for Encoder.
+        encoder_path: an encoder, or any image network as an ONNX file.
         files: paths; they are asked for as the work goes on.
         boxes: the part of each photo to embed; None embeds them whole.
         known: whether a file of these bytes, by their hash, need not be embedded; asked in the workers' threads. None hashes
@@ -254,20 +255,20 @@ class _Sessions:
 
     def __init__(self, path: Path, device: str) -> None:
         self._path, self._device = path, device
-        self._first = Encoder(path, device=device, threads=1)
-        self._idle: SimpleQueue[Encoder] = SimpleQueue()
+        self._first = open_encoder(path, device=device, threads=1)
+        self._idle: SimpleQueue[AnyEncoder] = SimpleQueue()
         self._idle.put(self._first)
         self.shared = self._first.device == "cuda"
 
     @contextmanager
-    def encoder(self) -> Iterator[Encoder]:
+    def encoder(self) -> Iterator[AnyEncoder]:
         if self.shared:
             yield self._first
             return
         try:
             encoder = self._idle.get_nowait()
         except Empty:
-            encoder = Encoder(self._path, device=self._device, threads=1)
+            encoder = type(self._first)(self._path, device=self._device, threads=1)
         try:
             yield encoder
         finally:
@@ -278,7 +279,7 @@ def _embed_batch(
     sessions: _Sessions, photos: list[tuple[Path, Box | None]], known: Callable[[bytes], bool] | None
 ) -> list[EmbeddedPhoto]:
     with sessions.encoder() as encoder:
-        decoded = [_decode(file, box, encoder.metadata.preprocessing, known) for file, box in photos]
+        decoded = [_decode(file, box, encoder.preprocessing, known) for file, box in photos]
         arrays = [array for _, array in decoded if array is not None]
         if not arrays:
             return [photo for photo, _ in decoded]

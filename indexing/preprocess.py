@@ -17,6 +17,8 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError  # noqa: F401 - t
 
 from indexing.errors import UnreadableImage
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # Pillow only warns between one and two times its limit; whoever opens an image, that is too large here.
@@ -101,6 +103,11 @@ class Preprocessing:
             raise ValueError(f"interpolation must be one of {', '.join(_FILTERS)}, not {self.interpolation!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(f"mean and std must have three values, std positive, not {self.mean} and {self.std}")
+
+
+def evaluation_preprocessing(image_size: int) -> Preprocessing:
+    """Shorter side to the network's input, centre crop, ImageNet statistics: what evaluation and search both use."""
+    return Preprocessing(resize=image_size, crop=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def load_array(source: ImageSource, preprocessing: Preprocessing, *, box: Box | None = None) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,42 @@ def write_tiny_encoder(path: Path, metadata: EncoderMetadata, *, seed: int) -> P
         helper.make_tensor_value_info("feature_map", TensorProto.FLOAT, ["batch", 6, 4, 4]),
     ]
     return save_graph(path, nodes, inputs, outputs, weights, metadata.to_json())
+
+
+def write_stranger(
+    path: Path,
+    *,
+    shape: Sequence[int | str] = ("batch", 3, 32, 32),
+    outputs: Sequence[str] = ("vectors",),
+    numbers: int = TensorProto.FLOAT,
+    squares: int = -1,
+) -> Path:
+    """An image network without hdml's metadata, its input named pixels.
+
+    It can give ``maps``, colours averaged over squares of 8 px; ``tokens``, the squares of a map in a row; ``vectors``, the
+    largest of each row; ``roots`` of these, which those of a dark photo do not have; and ``ranks``, integers.
+
+    Args:
+        squares: of a map; −1 for those of any map.
+    """
+    shapes = {"maps": 4, "tokens": 3, "vectors": 2, "roots": 2, "ranks": 2}
+    kinds = {"ranks": TensorProto.INT64}
+    nodes = [
+        helper.make_node("AveragePool", ["pixels"], ["maps"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Reshape", ["maps", "row"], ["tokens"]),
+        helper.make_node("ReduceMax", ["tokens"], ["vectors"], axes=[2], keepdims=0),
+        helper.make_node("Sqrt", ["vectors"], ["roots"]),
+        helper.make_node("Cast", ["vectors"], ["ranks"], to=TensorProto.INT64),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stranger",
+        [helper.make_tensor_value_info("pixels", numbers, shape)],
+        [helper.make_tensor_value_info(name, kinds.get(name, numbers), [None] * shapes[name]) for name in outputs],
+        [numpy_helper.from_array(np.array([0, 3, squares]), "row")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+    return path
 
 
 def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: bool = False) -> Path:

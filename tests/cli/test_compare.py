@@ -14,6 +14,7 @@ import pytest
 
 from hdml.run import read_record, status_of
 from tests.cli.conftest import Command
+from tests.conftest import write_stranger
 
 SMALL = ["--weights", "none", "--image-size", "32", "--steps", "4", "--classes-per-batch", "4"]
 ARMS = ["untrained", "npair", "npair+hdml"]
@@ -120,6 +121,12 @@ def test_killed_comparison_goes_on_without_redoing_and_reports_the_same(
 )
 def test_what_cannot_be_compared_is_refused_with_the_reason(hdml: Command, shapes: Path, arguments: list[str], said: str) -> None:
     assert said in hdml("compare", shapes, *arguments, "--weights", "none").sentence
+
+
+def test_network_that_embeds_no_images_is_refused_before_anything_trains(hdml: Command, shapes: Path, tmp_path: Path) -> None:
+    stranger = write_stranger(tmp_path / "stranger.onnx", outputs=["tokens"])
+    assert "must give float vectors" in hdml("compare", shapes, "--arms", f"npair,frozen {stranger}", *SMALL).sentence
+    assert not (tmp_path / "workspace" / "comparisons").exists()
 
 
 def test_folder_of_another_request_is_refused_with_what_differs(

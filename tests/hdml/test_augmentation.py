@@ -10,9 +10,8 @@ from PIL import Image
 
 from hdml.augmentation import TrainingPhotos
 from hdml.data import Photo, read_labelled_folder
-from hdml.weights import IMAGENET_MEAN, IMAGENET_STD
 from indexing.errors import HdmlError
-from indexing.preprocess import Box, open_rgb
+from indexing.preprocess import IMAGENET_MEAN, IMAGENET_STD, Box, open_rgb
 
 
 @pytest.fixture

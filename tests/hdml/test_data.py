@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdml.data import LabelledPhotos, Photo, evaluation_preprocessing, label_photos, read_labelled_folder
+from hdml.data import LabelledPhotos, Photo, label_photos, read_labelled_folder
 from indexing.errors import HdmlError
 from indexing.preprocess import Box
 
@@ -66,11 +66,6 @@ def test_photos_left_out_take_an_empty_class_with_them() -> None:
     assert left.classes == tuple("bcdefghijklmnopqrst")
     assert len(left.paths) == 56
     assert [left.classes[label] for label in left.labels] == [path.parts[0] for path in left.paths]
-
-
-def test_evaluation_keeps_the_whole_shorter_side() -> None:
-    preprocessing = evaluation_preprocessing(96)
-    assert (preprocessing.resize, preprocessing.crop) == (96, 96)
 
 
 BOXED = label_photos(

@@ -20,7 +20,7 @@ import hdml
 from hdml import fit
 from hdml.checkpoint import load_tensors
 from hdml.class_split import split_classes
-from hdml.data import evaluation_preprocessing, read_labelled_folder
+from hdml.data import read_labelled_folder
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS
 from hdml.fit import export_again, export_untrained, finish_run, load_trained, plan_run
@@ -32,6 +32,7 @@ from hdml.train import TrainConfig, TrainProgress
 from hdml.weights import WeightsUnavailable
 from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
+from indexing.preprocess import evaluation_preprocessing
 from tests.conftest import SHAPES_PER_CLASS
 
 CPU = torch.device("cpu")

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexing.errors import UnreadableImage
-from indexing.preprocess import MAX_PIXELS, Box, Preprocessing, decode_photo, load_array, open_rgb, to_array
+from indexing.preprocess import (
+    MAX_PIXELS,
+    Box,
+    Preprocessing,
+    decode_photo,
+    evaluation_preprocessing,
+    load_array,
+    open_rgb,
+    to_array,
+)
 
 # pytest resets the warning filter that the module sets.
 pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
@@ -78,6 +87,11 @@ def test_a_centred_square_of_the_right_size_is_normalised_exactly() -> None:
     expected = ((np.asarray(image, np.float64) / 255 - PLAIN.mean) / PLAIN.std).transpose(2, 0, 1)
     found = to_array(image, Preprocessing(32, 32, PLAIN.mean, PLAIN.std))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_evaluation_keeps_the_whole_shorter_side() -> None:
+    preprocessing = evaluation_preprocessing(96)
+    assert (preprocessing.resize, preprocessing.crop) == (96, 96)
 
 
 def test_a_path_its_text_its_bytes_and_an_open_file_are_the_same_photo(tmp_path: Path) -> None:
