@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +22,10 @@ _LISTED_FAILURES = 20
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="Any folder of photos, nested or flat; a first sub-folder names the label.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Any folder of photos, nested or flat; a first sub-folder names the label.", show_default=False),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="A run or an .onnx file.", show_default="the index's own, or the newest run for a new index"),
@@ -28,6 +33,14 @@ def index(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode and embed.", show_default="one per core")
     ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out the photos whose path in the folder matches, from now on; * matches / too."),
+    ] = None,
+    restore: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Take back what --remove GLOB left out.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
+    ] = False,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
@@ -39,7 +52,21 @@ def index(
     from cli.display import Display, print_json
 
     display = Display(json_output=json_output)
-    report = update_gallery(folder, workspace, display, encoder=encoder, workers=workers, device=device)
+    if verify:
+        _verify(folder, workspace, display, json_output=json_output)
+        return
+    if folder is None:
+        raise typer.BadParameter("a folder of photos is needed", param_hint="FOLDER")
+    report = update_gallery(
+        folder,
+        workspace,
+        display,
+        encoder=encoder,
+        workers=workers,
+        device=device,
+        remove=remove or (),
+        restore=restore or (),
+    )
     if json_output:
         failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
@@ -54,6 +81,8 @@ def update_gallery(
     encoder: str | None = None,
     workers: int | None = None,
     device: str = "auto",
+    remove: Sequence[str] = (),
+    restore: Sequence[str] = (),
 ) -> "IndexReport":
     """Bring a folder's index up to date and tell what was done."""
     from indexing.catalogue import has_catalogue
@@ -72,7 +101,9 @@ def update_gallery(
         display.advance("Embedding photos", progress.done, progress.total, figures)
 
     with display.bars():
-        report = update_index(folder, index_dir, file, device=device, workers=workers, progress=on_progress)
+        report = update_index(
+            folder, index_dir, file, device=device, workers=workers, remove=remove, restore=restore, progress=on_progress
+        )
     for failure in report.failed[:_LISTED_FAILURES]:
         display.say(f"Left out: {failure.path}: {failure.reason}")
     if len(report.failed) > _LISTED_FAILURES:
@@ -85,6 +116,26 @@ def update_gallery(
         display.say(newer)
     display.say("Next: hdml search PHOTO, or hdml serve")
     return report
+
+
+def _verify(folder: Path | None, workspace: Path, display: "Display", *, json_output: bool) -> None:
+    from cli.display import print_json
+    from indexing.upkeep import verify_index
+    from indexing.workspace import Workspace
+
+    place = Workspace(workspace)
+    index_dir = place.find_index() if folder is None else place.index_for_gallery(folder)
+    display.say(f"Verifying {index_dir}")
+    found = verify_index(index_dir)
+    for sentence in found.mended:
+        display.say(f"Mended: {sentence}")
+    for sentence in found.behind:
+        display.say(f"To be indexed: {sentence}")
+    if json_output:
+        print_json({"index": index_dir.name, **asdict(found)})
+    if found.faults:
+        raise HdmlError(f"{index_dir} has faults: {'; '.join(found.faults)}")
+    display.say(f"{found.items} items, every one as it should be.")
 
 
 def newer_run(place: "Workspace", index_dir: Path) -> str | None:

@@ -53,6 +53,7 @@ CREATE TABLE vectors (
     vector BLOB NOT NULL,                  -- float32, unit length
     PRIMARY KEY (item, model)
 );
+CREATE TABLE excluded (glob TEXT PRIMARY KEY) WITHOUT ROWID;  -- of paths that are left out though their files are there
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 # Items keep their ids; what version 1 numbered its changes by is kept as the number of every item's last one.
@@ -386,6 +387,32 @@ class Catalogue:
         """All searchable items, or those of a label, by id; vectors included, so mind the memory of large galleries."""
         return self._items("TRUE") if label is None else self._items("label = ?", label)
 
+    def excluded(self) -> list[str]:
+        """Globs of the paths that are left out."""
+        return [glob for (glob,) in self._rows("SELECT glob FROM excluded ORDER BY glob")]
+
+    def count_gone(self) -> int:
+        """Number of items that are kept, though their photos are gone."""
+        ((count,),) = self._rows("SELECT COUNT(*) FROM items WHERE state = 'gone'")
+        return int(count)
+
+    def find_faults(self) -> list[str]:
+        """What is wrong with the catalogue in itself, a sentence each; reads all of it."""
+        faults = [f"SQLite says: {found}" for (found,) in self._rows("PRAGMA integrity_check") if found != "ok"]
+        faults += [
+            f"a row of {table} belongs to none of {parent}" for table, _, parent, _ in self._rows("PRAGMA foreign_key_check")
+        ]
+        query = f"SELECT id FROM items WHERE state = 'ready' AND id NOT IN (SELECT items.id {_SEARCHABLE})"
+        faults += [f"item {item_id} has no vector" for (item_id,) in self._rows(query)]
+        wrong = "SELECT item FROM vectors JOIN models ON models.id = model WHERE length(vector) != 4 * dimension"
+        if misshapen := [f"the vector of item {item_id} has another length than its model's" for (item_id,) in self._rows(wrong)]:
+            return faults + misshapen
+        with self.vectors() as vectors:
+            for ids, page in vectors.pages:
+                lengths = np.linalg.norm(page, axis=1)
+                faults += [f"the vector of item {item_id} is not of unit length" for item_id in ids[~(abs(lengths - 1) < 1e-3)]]
+        return faults
+
     def labels(self) -> dict[str, int]:
         """Labels, sorted, with their number of searchable items."""
         query = "SELECT label, COUNT(*) FROM items WHERE state = 'ready' AND label IS NOT NULL GROUP BY label ORDER BY label"
@@ -531,6 +558,28 @@ class Catalogue:
         query = "UPDATE meta SET value = value + 1 WHERE key = 'sequence' RETURNING value"
         ((sequence,),) = self._connection.execute(query).fetchall()
         return int(sequence)
+
+    def exclude(self, globs: Iterable[str]) -> None:
+        """Leave out the paths that match, from the next compare on."""
+        with self._write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO excluded VALUES (?)", [(glob,) for glob in globs])
+
+    def include(self, globs: Iterable[str]) -> None:
+        """Take back globs that were excluded; raises HdmlError when one was not."""
+        with self._write() as connection:
+            for glob in globs:
+                if connection.execute("DELETE FROM excluded WHERE glob = ?", (glob,)).rowcount == 0:
+                    known = ", ".join(found for (found,) in connection.execute("SELECT glob FROM excluded")) or "nothing"
+                    raise HdmlError(f"only what was removed can be restored, but {glob} was not; removed: {known}")
+
+    def forget_gone(self) -> int:
+        """Delete the items whose photos are gone and give the room back; returns their number. No base may hold them."""
+        with self._write() as connection:
+            count = connection.execute("DELETE FROM items WHERE state = 'gone'").rowcount
+        with self._lock, in_words(self.path):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return count
 
     def mark_updated(self) -> None:
         """Note that the index is up to date with its gallery now."""

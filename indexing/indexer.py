@@ -1,12 +1,14 @@
 """Bring an index up to date with its gallery: embed what is new or changed, drop what is gone."""
 
+import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -76,6 +78,8 @@ def update_index(
     *,
     device: str = "auto",
     workers: int | None = None,
+    remove: Sequence[str] = (),
+    restore: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
 ) -> IndexReport:
     """Make the index of a gallery, or bring it up to date.
@@ -90,6 +94,9 @@ def update_index(
         encoder_path: for an existing index, its own ``encoder.onnx`` or another of the same fingerprint.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: threads that decode and embed; None for one per core.
+        remove: globs of paths, relative to the gallery, to leave out from now on though their files are there; ``*`` matches
+            slashes too.
+        restore: globs that were given as ``remove`` before, to take back.
         progress: called after every batch, in the calling thread.
 
     Raises:
@@ -103,7 +110,9 @@ def update_index(
         metadata = read_metadata(encoder_path)
         onnx_providers(device)
     with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
-        comparison = catalogue.compare(photos)
+        catalogue.include(restore)
+        catalogue.exclude(remove)
+        comparison = catalogue.compare(without_excluded(photos, catalogue.excluded()))
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
         # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.
@@ -114,10 +123,10 @@ def update_index(
                     total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
                     speed = total.photos / (time.perf_counter() - started)
                     if total.photos // _MERGED_AFTER > (total.photos - len(batch)) // _MERGED_AFTER:
-                        _merge(index_dir, catalogue)
+                        merge(index_dir, catalogue)
                     if progress is not None:
                         progress(Progress(total.photos, comparison.pending, total.failed, speed))
-        _merge(index_dir, catalogue)
+        merge(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
             index=index_dir,
@@ -138,6 +147,12 @@ def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoF
     if first is None:
         raise HdmlError(f"{gallery} must hold photos, in itself or in its folders, but none was found")
     return chain([first], photos)
+
+
+def without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator[PhotoFile]:
+    """The photos whose path, relative to the gallery, matches none of the globs."""
+    excluded = [re.compile(fnmatch.translate(glob)).match for glob in globs]
+    return (photo for photo in photos if not any(matches(photo.path) for matches in excluded))
 
 
 def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata: EncoderMetadata | None) -> Catalogue:
@@ -194,10 +209,10 @@ def _adopt(source: Path, target: Path) -> None:
     unfinished.replace(target)
 
 
-def _merge(index_dir: Path, catalogue: Catalogue) -> None:
-    """Build a new base when more than a small share has changed since the last one."""
+def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHARE) -> None:
+    """Build a new base when more than a small share has changed since the last one; for whoever is indexing alone."""
     bases = cached_sequences(index_dir)
-    if bases and catalogue.count_changes(bases[-1]) <= _CHANGED_SHARE * catalogue.count():
+    if bases and catalogue.count_changes(bases[-1]) <= share * catalogue.count():
         return
     with catalogue.vectors() as vectors:
         sequence, index = vectors.sequence, build_index(vectors)

@@ -39,6 +39,12 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
+def workspace(tiny_run: Path) -> Path:
+    """One with a finished run."""
+    return tiny_run.parents[1]
+
+
+@pytest.fixture
 def hdml(tmp_path: Path) -> Command:
     """Run ``hdml ARGUMENTS`` in the workspace tmp_path/workspace, or another one; what is not foreseen is raised."""
 

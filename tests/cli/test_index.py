@@ -33,11 +33,6 @@ main()
 """
 
 
-@pytest.fixture
-def workspace(tiny_run: Path) -> Path:
-    return tiny_run.parents[1]
-
-
 def add_run(workspace: Path, name: str, *, finished: str, dimension: int = 32) -> Path:
     """Another finished run, whose encoder gives other vectors."""
     run = workspace / "runs" / name

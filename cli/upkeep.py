@@ -1,0 +1,86 @@
+"""``hdml list``, ``hdml rm`` and ``hdml gc``."""
+
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+
+
+def list_all(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOption = False) -> None:
+    """List the indexes and the finished runs of a workspace, the newest first.
+
+    Example: hdml list
+    """
+    from rich.table import Table
+
+    from cli.display import Display, print_json
+    from indexing.workspace import Workspace
+
+    place = Workspace(workspace)
+    indexes, runs = place.indexes(), place.finished_runs()
+    if json_output:
+        fields = ("name", "items", "gallery", "model", "updated")
+        listed = [{**{name: getattr(one, name) for name in fields}, "gallery": str(one.gallery)} for one in indexes]
+        finished = [{"name": run.name, "encoder": str(run.encoder), "finished": run.finished.isoformat()} for run in runs]
+        print_json({"indexes": listed, "runs": finished})
+        return
+    display = Display(json_output=False)
+    tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {
+        ("index", "items", "gallery", "updated"): [(i.name, str(i.items), str(i.gallery), i.updated[:16]) for i in indexes],
+        ("run", "finished"): [(run.name, run.finished.isoformat()[:16]) for run in runs],
+    }
+    for headings, rows in tables.items():
+        if not rows:
+            display.say(f"There is no {headings[0]} in {place.root}.")
+            continue
+        table = Table(*headings)
+        for row in rows:
+            table.add_row(*row)
+        display.console.print(table)
+
+
+def remove(
+    index: Annotated[str, typer.Argument(help="An index, by name or folder.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Remove an index; photos and runs stay.
+
+    Example: hdml rm gallery
+    """
+    from cli.display import Display, print_json
+    from indexing.upkeep import remove_index
+    from indexing.workspace import Workspace, read_index_info
+
+    info = read_index_info(Workspace(workspace).find_index(index))
+    if not yes:
+        typer.confirm(f"Remove {info.path}, the index of {info.items} photos in {info.gallery}?", abort=True, err=True)
+    remove_index(info.path)
+    Display(json_output=json_output).say(f"Removed {info.path}")
+    if json_output:
+        print_json({"index": info.name, "items": info.items})
+
+
+def collect(
+    index: Annotated[str | None, typer.Argument(help="An index, by name or folder.", show_default="all of them")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Forget the photos that are gone, which an index keeps should they turn up again, and give their room back.
+
+    Example: hdml gc
+    """
+    from cli.display import Display, print_json
+    from indexing.upkeep import collect_garbage
+    from indexing.workspace import Workspace
+
+    place, display = Workspace(workspace), Display(json_output=json_output)
+    paths = [place.find_index(index)] if index is not None else [one.path for one in place.indexes()]
+    forgotten = {}
+    for path in paths:
+        forgotten[path.name] = collect_garbage(path)
+        display.say(f"{path}: {forgotten[path.name]} photos that are gone were forgotten.")
+    if json_output:
+        print_json({"forgotten": forgotten})

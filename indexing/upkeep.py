@@ -1,0 +1,119 @@
+"""Keeping an index sound: looking for faults and mending what can be mended, and clearing away what is not needed any more."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from indexing.catalogue import CATALOGUE, Catalogue
+from indexing.encoder import ENCODER, read_metadata
+from indexing.errors import HdmlError
+from indexing.gallery import walk_gallery
+from indexing.index import cached_sequences, load_cache, remove_caches
+from indexing.indexer import merge, without_excluded
+from indexing.lock import indexing_alone
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found, a sentence each.
+
+    Attributes:
+        items: searchable ones.
+        faults: that no command can mend; they say what to do.
+        mended: faults of what is only a cache.
+        behind: how the photos differ from what the index knows of them; indexing again takes that in.
+    """
+
+    items: int
+    faults: list[str]
+    mended: list[str]
+    behind: list[str]
+
+
+def verify_index(index_dir: Path) -> Verification:
+    """Hold an index's catalogue, bases, encoder and photos against one another, and build bases anew that are damaged.
+
+    Raises:
+        HdmlError: there is no index, another process is indexing, or the catalogue cannot be read at all.
+    """
+    with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
+        faults = [f"{catalogue.path}: {fault}; remove the index and build it anew" for fault in catalogue.find_faults()]
+        faults += _faults_of_encoder(index_dir, catalogue.about().fingerprint)
+        mended = []
+        if not faults:
+            for sequence in cached_sequences(index_dir):
+                if (fault := _fault_of_base(index_dir, sequence, catalogue)) is not None:
+                    remove_caches(index_dir, [sequence])
+                    mended.append(f"the base {sequence} {fault}; another was built from the catalogue")
+            merge(index_dir, catalogue)
+        return Verification(catalogue.count(), faults, mended, _behind(catalogue))
+
+
+def collect_garbage(index_dir: Path) -> int:
+    """Forget the items whose photos are gone, with their ids and vectors, and give the room back; returns their number.
+
+    Raises:
+        HdmlError: there is no index, or another process is indexing.
+    """
+    with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
+        merge(index_dir, catalogue, share=0.0)  # a base that holds them would no longer be told that they are gone
+        return catalogue.forget_gone()
+
+
+def remove_index(index_dir: Path) -> None:
+    """Remove an index's folder; raises HdmlError while another process is indexing, or when it cannot be removed."""
+    try:
+        with indexing_alone(index_dir):
+            (index_dir / CATALOGUE).unlink(missing_ok=True)  # first, so that what a kill leaves is no index
+        shutil.rmtree(index_dir)
+    except OSError as error:
+        raise HdmlError(f"{index_dir} cannot be removed: {error.strerror}; change its permissions") from error
+
+
+def _faults_of_encoder(index_dir: Path, fingerprint: str) -> list[str]:
+    try:
+        found = read_metadata(index_dir / ENCODER).fingerprint
+    except HdmlError as error:
+        return [str(error)]
+    if found == fingerprint:
+        return []
+    return [
+        f"{index_dir / ENCODER} must be the encoder {fingerprint} that embedded the photos, but is {found}; put the old file back"
+    ]
+
+
+def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str | None:
+    """Why a base is not what the catalogue had at its number, as far as that can still be told; None when it is."""
+    import faiss
+
+    if sequence > catalogue.sequence():
+        return "is of a later moment than the catalogue"
+    index = load_cache(index_dir, sequence)
+    if index is None:
+        return "is damaged"
+    ids = faiss.vector_to_array(index.id_map)
+    changed = catalogue.changes(sequence).ids
+    unchanged = ids[~np.isin(ids, changed)]
+    seen = 0
+    with catalogue.vectors() as vectors:
+        for page_ids, page in vectors.pages:
+            same = ~np.isin(page_ids, changed)
+            places = np.searchsorted(ids, page_ids[same])
+            seen += len(places)
+            if not np.array_equal(ids[np.minimum(places, len(ids) - 1)] if len(ids) else ids, page_ids[same]):
+                return "lacks items"
+            if len(places) and not np.array_equal(index.index.reconstruct_batch(places), page[same]):
+                return "has other vectors than the catalogue"
+    return None if seen == len(unchanged) else "holds items that are not there"
+
+
+def _behind(catalogue: Catalogue) -> list[str]:
+    try:
+        photos = without_excluded(walk_gallery(catalogue.about().gallery), catalogue.excluded())
+        comparison = catalogue.compare(photos)
+    except HdmlError as error:
+        return [str(error)]
+    counted = {"new, changed or unreadable before": comparison.pending, "gone": comparison.gone}
+    return [f"{count} photos are {what}" for what, count in counted.items() if count]

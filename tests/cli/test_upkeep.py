@@ -1,0 +1,70 @@
+"""``hdml list``, ``rm`` and ``gc``, and what ``hdml index`` removes, restores and verifies."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def indexed(hdml: Command, photos: Path, workspace: Path) -> Path:
+    assert hdml("index", photos).code == 0
+    return workspace / "indexes" / "photos"
+
+
+def test_list_names_indexes_and_runs(hdml: Command, indexed: Path, photos: Path) -> None:
+    answer = hdml("list", "--json").json
+    (index,), (run,) = answer["indexes"], answer["runs"]
+    assert (index["name"], index["items"], index["gallery"]) == ("photos", 20, str(photos))
+    assert run["name"] == "tiny"
+    told = hdml("list").stdout
+    assert "photos" in told
+    assert "tiny" in told
+
+
+def test_list_of_an_empty_workspace_says_so(hdml: Command, tmp_path: Path) -> None:
+    told = hdml("list", workspace=tmp_path / "none").stdout
+    assert "There is no index" in told
+    assert "There is no run" in told
+
+
+def test_rm_asks_first(hdml: Command, indexed: Path) -> None:
+    declined = hdml("rm", "photos", stdin=b"n\n")
+    assert declined.code != 0
+    assert indexed.exists()
+    assert hdml("rm", "photos", "--yes", "--json").json == {"index": "photos", "items": 20}
+    assert not indexed.exists()
+    assert "but has no index photos nor any other" in hdml("rm", "photos", "--yes").sentence
+
+
+def test_gc_counts_what_it_forgets(hdml: Command, indexed: Path, photos: Path) -> None:
+    (photos / "red-right" / "0.jpg").unlink()
+    hdml("index", photos)
+    assert hdml("gc", "--json").json == {"forgotten": {"photos": 1}}
+    assert "0 photos that are gone were forgotten" in hdml("gc", "photos").stdout
+
+
+def test_index_removes_and_restores_by_globs(hdml: Command, indexed: Path, photos: Path) -> None:
+    assert hdml("index", photos, "--remove", "red-*", "--remove", "*/4.jpg", "--json").json["removed"] == 8
+    assert hdml("index", photos, "--restore", "red-*", "--json").json["added"] == 4
+    assert "only what was removed can be restored" in hdml("index", photos, "--restore", "blue-*").sentence
+
+
+def test_index_verifies_the_newest_index_or_a_folders(hdml: Command, indexed: Path, photos: Path) -> None:
+    expected = {"index": "photos", "items": 20, "faults": [], "mended": [], "behind": []}
+    assert hdml("index", "--verify", "--json").json == expected
+    assert hdml("index", photos, "--verify", "--json").json == expected
+    (indexed / "index.20.faiss").write_bytes(b"torn")
+    assert "Mended: the base 20 is damaged" in hdml("index", "--verify").stdout
+    (indexed / "encoder.onnx").unlink()
+    done = hdml("index", "--verify", "--json")
+    assert done.code == 1
+    assert len(done.json["faults"]) == 1
+    assert "has faults" in done.stderr
+
+
+def test_index_without_a_folder_is_wrong_usage(hdml: Command, indexed: Path) -> None:
+    done = hdml("index")
+    assert done.code == 2
+    assert "a folder of photos is needed" in done.stderr
