@@ -1,6 +1,7 @@
 """``hdml index`` and ``hdml search``."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from indexing.errors import HdmlError, UnreadableImage
 
 if TYPE_CHECKING:
     from cli.display import Display
+    from indexing.catalogue import Plan
     from indexing.indexer import IndexReport
     from indexing.workspace import Workspace
 
@@ -38,6 +40,14 @@ def index(
         typer.Option(metavar="GLOB", help="Leave out the photos whose path in the folder matches, from now on; * matches / too."),
     ] = None,
     restore: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Take back what --remove GLOB left out.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of index: exact, ivf or hnsw.", show_default="by the number of photos and --memory")
+    ] = None,
+    target_overlap: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=1.0, help="Share of the true ten nearest that a search is to find.", show_default="0.99"),
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory that the index may take, e.g. 2GB.", show_default="no bound")] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
     ] = False,
@@ -66,6 +76,7 @@ def index(
         device=device,
         remove=remove or (),
         restore=restore or (),
+        plan=_asked_plan(kind, target_overlap, memory),
     )
     if json_output:
         failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
@@ -83,6 +94,7 @@ def update_gallery(
     device: str = "auto",
     remove: Sequence[str] = (),
     restore: Sequence[str] = (),
+    plan: "Plan | None" = None,
 ) -> "IndexReport":
     """Bring a folder's index up to date and tell what was done."""
     from indexing.catalogue import has_catalogue
@@ -102,7 +114,15 @@ def update_gallery(
 
     with display.bars():
         report = update_index(
-            folder, index_dir, file, device=device, workers=workers, remove=remove, restore=restore, progress=on_progress
+            folder,
+            index_dir,
+            file,
+            device=device,
+            workers=workers,
+            remove=remove,
+            restore=restore,
+            plan=plan,
+            progress=on_progress,
         )
     for failure in report.failed[:_LISTED_FAILURES]:
         display.say(f"Left out: {failure.path}: {failure.reason}")
@@ -116,6 +136,22 @@ def update_gallery(
         display.say(newer)
     display.say("Next: hdml search PHOTO, or hdml serve")
     return report
+
+
+def _asked_plan(kind: str | None, target: float | None, memory: str | None) -> "Plan | None":
+    """What is asked of the index's bases; None when nothing is, which leaves what was asked before."""
+    from indexing.catalogue import Plan
+    from indexing.kinds import KINDS
+
+    if kind is None and target is None and memory is None:
+        return None
+    if kind is not None and kind not in KINDS:
+        raise HdmlError(f"--kind must be one of {', '.join(KINDS)}, not {kind}")
+    found = None if memory is None else re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", memory.strip(), re.IGNORECASE)
+    if memory is not None and (found is None or float(found[1]) == 0):
+        raise HdmlError(f"--memory must be a size such as 500MB or 2GB, not {memory}")
+    size = int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ")) if found else None
+    return Plan(kind=kind, memory=size, **({} if target is None else {"target": target}))
 
 
 def _verify(folder: Path | None, workspace: Path, display: "Display", *, json_output: bool) -> None:

@@ -1,4 +1,4 @@
-"""``hdml list``, ``hdml rm`` and ``hdml gc``."""
+"""``hdml list``, ``hdml info``, ``hdml rm`` and ``hdml gc``."""
 
 from typing import Annotated
 
@@ -38,6 +38,45 @@ def list_all(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOp
         for row in rows:
             table.add_row(*row)
         display.console.print(table)
+
+
+def info(
+    index: Annotated[str | None, typer.Argument(help="An index, by name or folder.", show_default="the newest")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Tell what an index is, and what was measured of it when its base was built.
+
+    Example: hdml info gallery
+    """
+    from rich.table import Table
+
+    from cli.display import Display, print_json
+    from indexing.upkeep import describe_index
+    from indexing.workspace import Workspace
+
+    path = Workspace(workspace).find_index(index)
+    found = describe_index(path)
+    if json_output:
+        print_json(found)
+        return
+    table = Table(title=str(path), title_justify="left", show_header=False)
+    per_vector = found["bytes_per_vector"]
+    low, high = found["overlap_low"], found["overlap_high"]
+    rows = {
+        "photos": f"{found['items']} of {found['gallery']}",
+        "model": f"{found['model']}, {found['dim']} dimensions",
+        "kind": found["kind"],
+        "of the ten nearest it finds": (
+            f"{found['overlap_at_10']:.1%} ({low:.1%} to {high:.1%}, {found['queries']} queries)" if found["queries"] else "all"
+        ),
+        "one search": f"{found['p50_ms']:.2f} ms, 95 % within {found['p95_ms']:.2f} ms",
+        "bytes a vector": f"{per_vector:.0f}" if per_vector else "not on disk",
+        "built": f"in {found['build_s']:.1f} s, as of change {found['generation']}; {found['changed_since']} photos since",
+    }
+    for row in rows.items():
+        table.add_row(*row)
+    Display(json_output=False).console.print(table)
 
 
 def remove(

@@ -5,9 +5,9 @@ import sqlite3
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from operator import add
 from pathlib import Path
@@ -243,12 +243,29 @@ class Vectors:
     Attributes:
         sequence: that they belong to.
         dimension: D.
-        pages: ids int64 [n] and vectors float32 [n, D] of a few thousand items at a time; to be read once.
+        count: how many.
+        pages: gives them, as often as they are wanted: ids int64 [n] and vectors float32 [n, D] of some thousand items at a time.
     """
 
     sequence: int
     dimension: int
-    pages: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    count: int
+    pages: Callable[[], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an index's bases.
+
+    Attributes:
+        kind: one of :data:`indexing.kinds.KINDS`; None chooses.
+        target: share of the true ten nearest that a search is to find.
+        memory: bytes that a base may take; None for no bound.
+    """
+
+    kind: str | None = None
+    target: float = 0.99
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -387,6 +404,11 @@ class Catalogue:
         """All searchable items, or those of a label, by id; vectors included, so mind the memory of large galleries."""
         return self._items("TRUE") if label is None else self._items("label = ?", label)
 
+    def plan(self) -> Plan:
+        """What is asked of the bases of this index."""
+        found = dict(self._rows("SELECT key, value FROM meta WHERE key IN ('kind', 'target', 'memory')"))
+        return Plan(**found)
+
     def excluded(self) -> list[str]:
         """Globs of the paths that are left out."""
         return [glob for (glob,) in self._rows("SELECT glob FROM excluded ORDER BY glob")]
@@ -408,7 +430,7 @@ class Catalogue:
         if misshapen := [f"the vector of item {item_id} has another length than its model's" for (item_id,) in self._rows(wrong)]:
             return faults + misshapen
         with self.vectors() as vectors:
-            for ids, page in vectors.pages:
+            for ids, page in vectors.pages():
                 lengths = np.linalg.norm(page, axis=1)
                 faults += [f"the vector of item {item_id} is not of unit length" for item_id in ids[~(abs(lengths - 1) < 1e-3)]]
         return faults
@@ -430,8 +452,9 @@ class Catalogue:
         with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
             ((dimension,),) = self._connection.execute(_DIMENSION)
-            rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} ORDER BY items.id")
-            yield Vectors(sequence, dimension, _pages(rows, dimension))
+            ((count,),) = self._connection.execute("SELECT COUNT(*) FROM items WHERE state = 'ready'")
+            query = f"SELECT items.id, vector {_SEARCHABLE} ORDER BY items.id"
+            yield Vectors(sequence, dimension, count, lambda: _pages(self._connection.execute(query), dimension))
 
     def changes(self, since: int) -> Changes:
         """What has changed after a sequence number; all of it is held in memory."""
@@ -571,6 +594,13 @@ class Catalogue:
                 if connection.execute("DELETE FROM excluded WHERE glob = ?", (glob,)).rowcount == 0:
                     known = ", ".join(found for (found,) in connection.execute("SELECT glob FROM excluded")) or "nothing"
                     raise HdmlError(f"only what was removed can be restored, but {glob} was not; removed: {known}")
+
+    def set_plan(self, plan: Plan) -> None:
+        """Ask something else of the bases to come."""
+        with self._write() as connection:
+            connection.execute("DELETE FROM meta WHERE key IN ('kind', 'target', 'memory')")
+            asked = [(key, value) for key, value in asdict(plan).items() if value is not None]
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", asked)
 
     def forget_gone(self) -> int:
         """Delete the items whose photos are gone and give the room back; returns their number. No base may hold them."""

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Changes
 from indexing.errors import HdmlError
-from indexing.index import MAX_GPU_RESULTS, build_index, cached_sequences, load_cache, nearest, save_cache, to_device
+from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, to_device
+from indexing.kinds import Manifest, build_base, search_params
 from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,15 @@ logger = logging.getLogger(__name__)
 class Base:
     """A faiss index of item ids, of the vectors that the catalogue had at a sequence number; it never changes."""
 
-    def __init__(self, index: Any, sequence: int, device: str) -> None:
-        self.sequence = sequence
+    def __init__(self, index: Any, manifest: Manifest, sequence: int, device: str) -> None:
+        """Raises HdmlError when CUDA is asked for, and not there or not able to search this kind."""
+        self.sequence, self.manifest = sequence, manifest
+        if manifest.kind != "exact":
+            if device == "cuda":
+                raise HdmlError(f"an index of the kind {manifest.kind} is searched on the CPU; use --device cpu, or --kind exact")
+            device = "cpu"
+        self._whole = index
         self._index, placed = to_device(index, device)
-        self._ids_from = index
         self.on_gpu = placed == "cuda"
         # faiss searches a CPU index from many threads at once, a GPU index from one.
         self._guard: AbstractContextManager[Any] = threading.Lock() if self.on_gpu else nullcontext()
@@ -41,15 +47,17 @@ class Base:
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
+        """[n], ascending."""
         import faiss
 
-        ids: NDArray[np.int64] = faiss.vector_to_array(self._ids_from.id_map)
+        ids: NDArray[np.int64] = faiss.vector_to_array(self._whole.id_map)
         return ids
 
     def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
         if not self.on_gpu:
-            return nearest(self._index, unit, k, params=dead.params)
+            params = search_params(self.manifest, k, by_id=dead.rest_by_id, by_position=dead.rest_by_position)
+            return nearest(self._index, unit, k, params=params)
         # A GPU knows no selectors.
         wanted = min(k + len(dead.ids), self.size)
         if wanted > MAX_GPU_RESULTS:
@@ -61,19 +69,18 @@ class Base:
 
 
 class Dead:
-    """Items of a base that are gone since, or have another vector."""
+    """Items of a base that are gone since, or have another vector; and selectors of the rest, as faiss takes them."""
 
-    def __init__(self, ids: NDArray[np.int64]) -> None:
+    def __init__(self, base: Base, ids: NDArray[np.int64]) -> None:
         self.ids = ids
-        self.params: Any = None
+        self.rest_by_id: Any = None
+        self.rest_by_position: Any = None
         if len(ids):
             import faiss
 
-            batch = faiss.IDSelectorBatch(ids)
-            rest = faiss.IDSelectorNot(batch)
-            self.params = faiss.SearchParameters()
-            self.params.sel = rest
-            self._kept = (batch, rest)  # faiss holds no reference of its own
+            batches = [faiss.IDSelectorBatch(chosen) for chosen in (ids, np.searchsorted(base.ids, ids))]
+            self.rest_by_id, self.rest_by_position = (faiss.IDSelectorNot(batch) for batch in batches)
+            self._kept = batches  # faiss holds no reference of its own
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class Generation:
         order = np.argsort(ids := np.concatenate([self.added[~touched], changes.ready]), kind="stable")
         vectors = np.concatenate([self.vectors[~touched], changes.vectors])
         dead = np.union1d(self.dead.ids, np.intersect1d(changes.ids, self.base.ids))
-        return Generation(changes.sequence, self.base, Dead(dead), ids[order], vectors[order])
+        return Generation(changes.sequence, self.base, Dead(self.base, dead), ids[order], vectors[order])
 
 
 def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Generation:
@@ -147,16 +154,17 @@ def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Gener
     """
     present = catalogue.sequence()
     for sequence in reversed(cached_sequences(index_dir)):
-        if sequence <= present and (index := load_cache(index_dir, sequence)) is not None:
-            return _up_to_date(Base(index, sequence, device), catalogue)
+        if sequence <= present and (cached := load_cache(index_dir, sequence)) is not None:
+            return _up_to_date(Base(*cached, sequence, device), catalogue)
+    plan = catalogue.plan()
     with catalogue.vectors() as vectors:
-        sequence, index = vectors.sequence, build_index(vectors)
+        sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
     if not is_being_indexed(index_dir):
         try:
-            save_cache(index, index_dir, sequence)
+            save_cache(index, manifest, index_dir, sequence)
         except HdmlError as error:  # searching needs no file, only its next start is slower
             logger.warning("%s", error)
-    return _up_to_date(Base(index, sequence, device), catalogue)
+    return _up_to_date(Base(index, manifest, sequence, device), catalogue)
 
 
 def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogue, device: str) -> Generation:
@@ -171,8 +179,8 @@ def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogu
 
 
 def _up_to_date(base: Base, catalogue: Catalogue) -> Generation:
-    nothing = np.empty(0, np.int64)
-    generation = Generation(base.sequence, base, Dead(nothing), nothing, np.empty((0, catalogue.about().dimension), np.float32))
+    nothing, no_vectors = np.empty(0, np.int64), np.empty((0, base.manifest.dim), np.float32)
+    generation = Generation(base.sequence, base, Dead(base, nothing), nothing, no_vectors)
     if catalogue.sequence() == base.sequence:
         return generation
     return generation.with_changes(catalogue.changes(base.sequence))

@@ -1,18 +1,20 @@
 """The faiss index of a catalogue's vectors: a cache on disk that may be thrown away and is then built again."""
 
+import json
 import logging
 import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Vectors
 from indexing.errors import HdmlError
+from indexing.kinds import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +29,19 @@ def cache_path(index_dir: Path, sequence: int) -> Path:
     return index_dir / f"index.{sequence}.faiss"
 
 
+def manifest_path(index_dir: Path, sequence: int) -> Path:
+    """Where the manifest of that cache lies."""
+    return index_dir / f"index.{sequence}.json"
+
+
 def cached_sequences(index_dir: Path) -> list[int]:
     """Sequence numbers that there are caches of, ascending."""
     numbers = (path.name.split(".")[1] for path in index_dir.glob("index.*.faiss"))
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
-def build_index(vectors: Vectors) -> Any:
-    """Exact inner-product search over unit vectors, that is by cosine similarity, keyed by item ids."""
-    import faiss
-
-    index = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.dimension))
-    for ids, page in vectors.pages:
-        index.add_with_ids(page, ids)
-    return index
-
-
-def save_cache(index: Any, index_dir: Path, sequence: int) -> None:
-    """Write the cache of a sequence number, whole or not at all, and remove those of lower numbers.
+def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int) -> None:
+    """Write the cache of a sequence number with its manifest, whole or not at all, and remove those of lower numbers.
 
     One of a higher number stays: whoever reads the catalogue and saves late must not undo what an indexer has saved since.
     """
@@ -54,10 +51,16 @@ def save_cache(index: Any, index_dir: Path, sequence: int) -> None:
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     try:
         faiss.write_index(index, os.fspath(unfinished))
+        if manifest.items:
+            manifest = replace(manifest, bytes_per_vector=unfinished.stat().st_size / manifest.items)
+        beside = unfinished.with_suffix(".json.part")
+        beside.write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
+        beside.replace(manifest_path(index_dir, sequence))  # first: without it the index is worth nothing
         unfinished.replace(path)
     except (RuntimeError, OSError) as error:  # faiss raises RuntimeError whatever went wrong
-        with suppress(OSError):  # where nothing can be written nothing can be removed
-            unfinished.unlink()
+        for left in (unfinished, unfinished.with_suffix(".json.part")):
+            with suppress(OSError):  # where nothing can be written nothing can be removed
+                left.unlink()
         raise HdmlError(
             f"{path} cannot be written ({error}); free some space or change the permissions, what the catalogue holds stays"
         ) from error
@@ -68,13 +71,14 @@ def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
     """Remove the caches of these sequence numbers, and unfinished ones of processes that were killed."""
     for sequence in sequences:
         cache_path(index_dir, sequence).unlink(missing_ok=True)
+        manifest_path(index_dir, sequence).unlink(missing_ok=True)
     for unfinished in index_dir.glob("index.*.part"):
         with suppress(FileNotFoundError):  # its process has just finished it
             if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
                 unfinished.unlink()
 
 
-def load_cache(index_dir: Path, sequence: int) -> Any | None:
+def load_cache(index_dir: Path, sequence: int) -> tuple[Any, Manifest] | None:
     """Map the cache of that sequence number into memory; None when it is missing or damaged."""
     import faiss
 
@@ -82,11 +86,12 @@ def load_cache(index_dir: Path, sequence: int) -> Any | None:
     if not path.exists():
         return None
     try:
+        manifest = Manifest.from_json(json.loads(manifest_path(index_dir, sequence).read_text(encoding="utf-8")))
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
         logger.warning("%s is damaged and will be built again: %s", path, error)
         return None
-    return index
+    return (index, manifest) if index.ntotal == manifest.items else None
 
 
 def to_device(index: Any, device: str) -> tuple[Any, str]:

@@ -19,13 +19,14 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Recorded, has_catalogue
+from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
 from indexing.device import onnx_providers
 from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
-from indexing.index import build_index, cached_sequences, remove_caches, save_cache
+from indexing.index import cached_sequences, remove_caches, save_cache
+from indexing.kinds import build_base, check_plan
 from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
 
@@ -80,6 +81,7 @@ def update_index(
     workers: int | None = None,
     remove: Sequence[str] = (),
     restore: Sequence[str] = (),
+    plan: Plan | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> IndexReport:
     """Make the index of a gallery, or bring it up to date.
@@ -97,6 +99,7 @@ def update_index(
         remove: globs of paths, relative to the gallery, to leave out from now on though their files are there; ``*`` matches
             slashes too.
         restore: globs that were given as ``remove`` before, to take back.
+        plan: what is asked of the bases from now on; None leaves it as it is. A base that was built to another is built anew.
         progress: called after every batch, in the calling thread.
 
     Raises:
@@ -126,6 +129,10 @@ def update_index(
                         merge(index_dir, catalogue)
                     if progress is not None:
                         progress(Progress(total.photos, comparison.pending, total.failed, speed))
+        if plan is not None and plan != catalogue.plan():
+            check_plan(plan, catalogue.count(), catalogue.about().dimension)
+            catalogue.set_plan(plan)
+            remove_caches(index_dir, cached_sequences(index_dir))
         merge(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
@@ -214,9 +221,10 @@ def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHAR
     bases = cached_sequences(index_dir)
     if bases and catalogue.count_changes(bases[-1]) <= share * catalogue.count():
         return
+    plan = catalogue.plan()
     with catalogue.vectors() as vectors:
-        sequence, index = vectors.sequence, build_index(vectors)
-    save_cache(index, index_dir, sequence)
+        sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
+    save_cache(index, manifest, index_dir, sequence)
 
 
 def embed_files(

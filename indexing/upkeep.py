@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,12 @@ from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
 from indexing.gallery import walk_gallery
+from indexing.generation import open_generation
 from indexing.index import cached_sequences, load_cache, remove_caches
 from indexing.indexer import merge, without_excluded
 from indexing.lock import indexing_alone
+
+_EIGHT_BITS = 0.02  # that a value may be off where a base keeps eight bits of it
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,25 @@ def collect_garbage(index_dir: Path) -> int:
         return catalogue.forget_gone()
 
 
+def describe_index(index_dir: Path) -> dict[str, Any]:
+    """What an index is, its present base, built if there is none, and what was measured of it, as JSON.
+
+    Raises:
+        HdmlError: there is no index.
+    """
+    with Catalogue(index_dir) as catalogue:
+        about, base = catalogue.about(), open_generation(index_dir, catalogue, "cpu").base
+        return {
+            **base.manifest.to_json(),
+            "index": index_dir.resolve().name,
+            "items": catalogue.count(),
+            "gallery": str(about.gallery),
+            "model": about.fingerprint,
+            "generation": base.sequence,
+            "changed_since": catalogue.count_changes(base.sequence),
+        }
+
+
 def remove_index(index_dir: Path) -> None:
     """Remove an index's folder; raises HdmlError while another process is indexing, or when it cannot be removed."""
     try:
@@ -90,21 +113,23 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
 
     if sequence > catalogue.sequence():
         return "is of a later moment than the catalogue"
-    index = load_cache(index_dir, sequence)
-    if index is None:
+    cached = load_cache(index_dir, sequence)
+    if cached is None:
         return "is damaged"
+    index, manifest = cached
+    rounding = 0.0 if manifest.kind == "exact" else _EIGHT_BITS
     ids = faiss.vector_to_array(index.id_map)
     changed = catalogue.changes(sequence).ids
     unchanged = ids[~np.isin(ids, changed)]
     seen = 0
     with catalogue.vectors() as vectors:
-        for page_ids, page in vectors.pages:
+        for page_ids, page in vectors.pages():
             same = ~np.isin(page_ids, changed)
             places = np.searchsorted(ids, page_ids[same])
             seen += len(places)
             if not np.array_equal(ids[np.minimum(places, len(ids) - 1)] if len(ids) else ids, page_ids[same]):
                 return "lacks items"
-            if len(places) and not np.array_equal(index.index.reconstruct_batch(places), page[same]):
+            if len(places) and np.abs(index.index.reconstruct_batch(places) - page[same]).max() > rounding:
                 return "has other vectors than the catalogue"
     return None if seen == len(unchanged) else "holds items that are not there"
 

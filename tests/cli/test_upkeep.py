@@ -1,5 +1,6 @@
 """``hdml list``, ``rm`` and ``gc``, and what ``hdml index`` removes, restores and verifies."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,43 @@ def test_index_verifies_the_newest_index_or_a_folders(hdml: Command, indexed: Pa
     assert done.code == 1
     assert len(done.json["faults"]) == 1
     assert "has faults" in done.stderr
+
+
+def test_info_tells_the_kind_and_what_was_measured(hdml: Command, indexed: Path, photos: Path) -> None:
+    answer = hdml("info", "--json").json
+    wanted = {"items", "dim", "kind", "overlap_at_10", "p50_ms", "p95_ms", "bytes_per_vector", "build_s", "generation", "model"}
+    assert wanted <= answer.keys()
+    assert (answer["items"], answer["kind"], answer["overlap_at_10"], answer["generation"]) == (20, "exact", 1.0, 20)
+    told = hdml("info", "photos").stdout
+    assert "20 of" in told
+    assert "exact" in told
+
+
+def test_index_takes_a_kind_and_keeps_to_it(hdml: Command, indexed: Path, photos: Path) -> None:
+    for number in range(100):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / f"{number}.jpg")
+    hdml("index", photos, "--kind", "ivf", "--target-overlap", 0.9, "--memory", "1GB")
+    answer = hdml("info", "--json").json
+    assert (answer["kind"], answer["target"]) == ("ivf", 0.9)
+    for number in range(10):
+        (photos / f"{number}.jpg").unlink()
+    hdml("index", photos)
+    assert hdml("info", "--json").json["kind"] == "ivf"
+    assert hdml("index", photos, "--verify", "--json").json["mended"] == []
+    (found,) = hdml("search", photos / "red-right" / "2.jpg", "-k", 1, "--json").json["results"]
+    assert found["path"] == "red-right/2.jpg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "tree"], "--kind must be one of exact, ivf, hnsw, not tree"),
+        (["--memory", "much"], "--memory must be a size such as 500MB or 2GB, not much"),
+    ],
+)
+def test_plan_that_cannot_be_is_a_sentence(hdml: Command, indexed: Path, photos: Path, arguments: list[str], said: str) -> None:
+    assert said in hdml("index", photos, *arguments).sentence
+    assert hdml("info", "--json").json["kind"] == "exact"
 
 
 def test_index_without_a_folder_is_wrong_usage(hdml: Command, indexed: Path) -> None:

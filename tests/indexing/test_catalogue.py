@@ -67,7 +67,7 @@ def test_vectors_come_in_the_order_of_their_ids_across_pages(tmp_path: Path) -> 
         catalogue.compare(PhotoFile(f"{number}.jpg", None, 1, 1) for number in range(count))
         catalogue.record([(f"{number}.jpg", ready(number)) for number in range(count)])
         with catalogue.vectors() as found:
-            pages = list(found.pages)
+            pages = list(found.pages())
     assert len(pages) > 1
     assert np.concatenate([ids for ids, _ in pages]).tolist() == list(range(1, count + 1))
     stored = np.concatenate([vectors for _, vectors in pages])
@@ -328,7 +328,7 @@ def test_several_threads_may_read_one_catalogue(index_dir: Path) -> None:
             for _ in range(50):
                 found.append(catalogue.item_at("a.jpg").path)
                 with catalogue.vectors() as vectors:
-                    assert [ids.tolist() for ids, _ in vectors.pages] == [[1, 2]]
+                    assert [ids.tolist() for ids, _ in vectors.pages()] == [[1, 2]]
 
         threads = [threading.Thread(target=read) for _ in range(6)]
         for thread in threads:

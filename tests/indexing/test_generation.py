@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexing.catalogue import Catalogue, EmbeddedPhoto
+from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan
 from indexing.gallery import PhotoFile
 from indexing.generation import Generation, next_generation, open_generation
-from indexing.index import build_index, cache_path, cached_sequences, save_cache
+from indexing.index import cache_path, cached_sequences, save_cache
+from indexing.kinds import build_base
 from indexing.lock import indexing_alone
 
 DIMENSION = 8
@@ -40,7 +41,7 @@ class Gallery:
 
     def merge(self) -> None:
         with self.catalogue.vectors() as vectors:
-            save_cache(build_index(vectors), self.index_dir, vectors.sequence)
+            save_cache(*build_base(vectors, Plan()), self.index_dir, vectors.sequence)
 
     def open(self) -> Generation:
         return open_generation(self.index_dir, self.catalogue, "cpu")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing.catalogue import Vectors
+from indexing.catalogue import Plan, Vectors
 from indexing.errors import HdmlError
-from indexing.index import build_index, load_cache, nearest, save_cache, to_device
+from indexing.index import load_cache, nearest, save_cache, to_device
+from indexing.kinds import Manifest, build_base
 
 
 class Stored(NamedTuple):
@@ -22,10 +24,15 @@ class Stored(NamedTuple):
     ids: np.ndarray
     vectors: np.ndarray
 
-    def index(self, *, page: int = 64) -> Any:
-        starts = range(0, len(self.ids), page)
-        pages = ((self.ids[start : start + page], self.vectors[start : start + page]) for start in starts)
-        return build_index(Vectors(7, self.vectors.shape[1], pages))
+    def base(self, *, page: int = 64) -> tuple[Any, Manifest]:
+        def pages() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start in range(0, len(self.ids), page):
+                yield self.ids[start : start + page], self.vectors[start : start + page]
+
+        return build_base(Vectors(7, self.vectors.shape[1], len(self.ids), pages), Plan())
+
+    def index(self) -> Any:
+        return self.base()[0]
 
 
 def unit_vectors(count: int, dimension: int, seed: int = 0) -> Stored:
@@ -61,7 +68,7 @@ def test_an_index_is_built_without_all_vectors_in_one_array() -> None:
             yield np.arange(page * rows, (page + 1) * rows), np.zeros((rows, dimension), np.float32)
 
     tracemalloc.start()  # it counts what numpy holds, not what faiss holds
-    index = build_index(Vectors(0, dimension, generate()))
+    index, _ = build_base(Vectors(0, dimension, pages * rows, generate), Plan())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert index.ntotal == pages * rows
@@ -75,23 +82,32 @@ def test_a_saved_cache_is_read_back_and_replaces_older_ones(tmp_path: Path) -> N
     (tmp_path / "index.6.98.part").write_bytes(b"being written by another process")
     (tmp_path / "index.4.99.part").write_bytes(b"left by a process that was killed")
     os.utime(tmp_path / "index.4.99.part", (0, 0))
-    save_cache(stored.index(), tmp_path, 7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.6.98.part", "index.7.faiss", "index.8.faiss"]
-    loaded = load_cache(tmp_path, 7)
+    save_cache(*stored.base(), tmp_path, 7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "index.6.98.part",
+        "index.7.faiss",
+        "index.7.json",
+        "index.8.faiss",
+    ]
+    loaded, manifest = load_cache(tmp_path, 7)
+    assert manifest.bytes_per_vector == pytest.approx((tmp_path / "index.7.faiss").stat().st_size / 30)
+    assert replace(manifest, bytes_per_vector=None, build_s=0.0, p50_ms=0.0, p95_ms=0.0) == replace(
+        stored.base()[1], build_s=0.0, p50_ms=0.0, p95_ms=0.0
+    )
     np.testing.assert_array_equal(nearest(loaded, stored.vectors[4], 3), nearest(stored.index(), stored.vectors[4], 3))
     assert load_cache(tmp_path, 9) is None
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(HdmlError, match=r"index\.7\.faiss cannot be written"):
-        save_cache(unit_vectors(3, 8).index(), tmp_path / "absent", 7)
+        save_cache(*unit_vectors(3, 8).base(), tmp_path / "absent", 7)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_that_a_read_only_disk_does_not_take_is_an_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(HdmlError, match=r"index\.7\.faiss cannot be written .*Read-only file system"):
-        save_cache(unit_vectors(3, 8).index(), small_disk, 7)
+        save_cache(*unit_vectors(3, 8).base(), small_disk, 7)
 
 
 @pytest.mark.skipif(faiss.get_num_gpus() > 0, reason="this machine has a GPU")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexing.catalogue import CATALOGUE, Catalogue
+from indexing.catalogue import CATALOGUE, Catalogue, Plan
 from indexing.errors import HdmlError
 from indexing.index import cached_sequences
 from indexing.indexer import update_index
@@ -93,11 +93,12 @@ def test_a_base_that_is_not_what_the_catalogue_says_is_built_anew(index_dir: Pat
 
 
 def test_a_base_that_lacks_an_item_is_built_anew(index_dir: Path, photos: Path) -> None:
-    base = (index_dir / "index.20.faiss").read_bytes()
+    old = {name: (index_dir / f"index.20.{name}").read_bytes() for name in ("faiss", "json")}
     shutil.copy(photos / "red-right" / "0.jpg", photos / "one.jpg")
     shutil.copy(photos / "red-right" / "0.jpg", photos / "two.jpg")
     update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
-    (index_dir / "index.22.faiss").write_bytes(base)
+    for name, content in old.items():
+        (index_dir / f"index.22.{name}").write_bytes(content)
     assert "lacks items" in verify_index(index_dir).mended[0]
     assert verify_index(index_dir).mended == []
 
@@ -129,6 +130,18 @@ def test_removed_photos_stay_out_until_they_are_restored(index_dir: Path, photos
         update_index(photos, index_dir, encoder, device="cpu", restore=["blue-*"])
     report = update_index(photos, index_dir, encoder, device="cpu", restore=["red-*"])
     assert (report.added, report.items) == (5, 20)
+
+
+def test_a_plan_that_cannot_be_kept_changes_nothing(index_dir: Path, photos: Path) -> None:
+    for number in range(100):
+        shutil.copy(photos / "red-right" / "0.jpg", photos / f"{number}.jpg")
+    update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    bases = cached_sequences(index_dir)
+    with pytest.raises(HdmlError, match="--memory must be at least"):
+        update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu", plan=Plan("ivf", 0.9, 1))
+    with Catalogue(index_dir) as catalogue:
+        assert catalogue.plan() == Plan()
+    assert cached_sequences(index_dir) == bases
 
 
 def test_a_removed_index_is_gone_and_one_that_is_being_indexed_stays(index_dir: Path) -> None:

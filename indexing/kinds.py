@@ -1,0 +1,372 @@
+"""The kinds of base, which of them is taken, and how well it does: measured against exact search when it is built.
+
+Exact search compares with every vector. ``ivf`` looks into the nearest of many lists, ranks by one bit a dimension (RaBitQ; J.
+Gao and C. Long, SIGMOD 2024) and compares what comes out first once more, with whole vectors or with eight bits a dimension.
+``hnsw`` walks a graph.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.catalogue import Plan, Vectors
+from indexing.errors import HdmlError
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("exact", "ivf", "hnsw")
+NEIGHBOURS = 10
+_EXACT_VALUES = 50_000_000  # that one thread compares with in about 10 ms
+_FEW = 100
+_QUERIES = 2000  # of the gallery; a half to tune by, a half to report on
+_TIMED = 200
+_NOISE = 0.2  # length that is added to every other query, to unit vectors
+_TRAINED_ON = 64  # vectors a list
+_HNSW_LINKS = 32
+_EF_CONSTRUCTION = 40
+_K_FACTORS = (2, 4, 8, 16, 32)
+_SCORE_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How hard a search looks: lists probed and candidates a result (``ivf``), or nodes kept in view (``hnsw``)."""
+
+    nprobe: int = 0
+    k_factor: int = 0
+    ef: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a base is, and what was measured of it when it was built.
+
+    Attributes:
+        kind: of KINDS.
+        items, dim: number and length of its vectors.
+        lists: of ``ivf``.
+        settings: with which it is searched.
+        target: that was asked for.
+        overlap_at_10: share of the exact ten nearest that a search finds, the query itself left out; mean over ``queries`` of the
+            gallery's own vectors, every other one disturbed, that were not tuned by.
+        overlap_low, overlap_high: its 95 % interval.
+        p50_ms, p95_ms: of one search, on one thread.
+        bytes_per_vector: of the file; None before there is one.
+        build_s: seconds, measuring included.
+    """
+
+    kind: str
+    items: int
+    dim: int
+    lists: int
+    settings: Settings
+    target: float
+    overlap_at_10: float
+    overlap_low: float
+    overlap_high: float
+    queries: int
+    p50_ms: float
+    p95_ms: float
+    bytes_per_vector: float | None
+    build_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        return cls(**{**found, "settings": Settings(**found["settings"])})
+
+
+def build_base(vectors: Vectors, plan: Plan, *, seed: int = 0) -> tuple[Any, Manifest]:
+    """A faiss index of item ids over unit vectors, searched by inner product, tuned to the plan's target, and its manifest.
+
+    No more than a page of vectors is held besides the index, what it is trained on, and the queries.
+
+    Raises:
+        HdmlError: the plan's memory is too small for any kind.
+    """
+    import faiss
+
+    began = time.perf_counter()
+    random = np.random.default_rng(seed)
+    kind = choose_kind(plan, vectors.count, vectors.dimension)
+    lists = _lists(vectors.count) if kind == "ivf" else 0
+    index = faiss.IndexIDMap(_empty(kind, lists, plan, vectors))
+    if kind == "ivf":
+        index.train(_sample(vectors, _TRAINED_ON * lists, random)[1])
+    queries = _Queries.drawn(vectors, random) if kind != "exact" else None
+    for ids, page in vectors.pages():
+        index.add_with_ids(page, ids)
+        if queries is not None:
+            queries.compare(ids, page)
+    settings, overlaps = Settings(), np.ones(0)
+    if queries is not None:
+        settings, overlaps = _tune(index, kind, lists, queries, plan.target)
+    timed = queries.vectors if queries is not None else _sample(vectors, _TIMED, random)[1]
+    milliseconds = _time(lambda query: _search(index, query, NEIGHBOURS + 1, kind, lists, settings), timed[:_TIMED])
+    mean, half = _mean_and_half(overlaps)
+    manifest = Manifest(
+        kind=kind,
+        items=vectors.count,
+        dim=vectors.dimension,
+        lists=lists,
+        settings=settings,
+        target=plan.target,
+        overlap_at_10=mean,
+        overlap_low=max(0.0, mean - half),
+        overlap_high=min(1.0, mean + half),
+        queries=len(overlaps),
+        p50_ms=float(np.percentile(milliseconds, 50)),
+        p95_ms=float(np.percentile(milliseconds, 95)),
+        bytes_per_vector=None,
+        build_s=time.perf_counter() - began,
+    )
+    if mean < plan.target:
+        logger.warning(
+            "The %s base of %d items finds %.3f of the ten nearest, not the %.3f asked for; allow more --memory, or --kind exact",
+            *(kind, vectors.count, mean, plan.target),
+        )
+    return index, manifest
+
+
+def choose_kind(plan: Plan, items: int, dimension: int) -> str:
+    """The kind that a plan means: exact search while that is fast and fits into the memory, then ``ivf``.
+
+    Whatever is asked for, a few items are compared with one by one: nothing can be tuned by them.
+    """
+    if items < _FEW:
+        return "exact"
+    if plan.kind is not None:
+        return plan.kind
+    whole = 4 * dimension * items
+    return "exact" if items * dimension <= _EXACT_VALUES and whole <= (plan.memory or math.inf) else "ivf"
+
+
+def check_plan(plan: Plan, items: int, dimension: int) -> None:
+    """Raise HdmlError when a plan's memory is too small for any kind."""
+    if choose_kind(plan, items, dimension) == "ivf":
+        _refinement(plan, items, dimension)
+
+
+def search_params(
+    manifest: Manifest, k: int, *, by_id: Any = None, by_position: Any = None, settings: Settings | None = None
+) -> Any:
+    """faiss's parameters of a search for k items; None where the defaults do.
+
+    Args:
+        by_id, by_position: the same selector of items, over their ids and over their places in the base: behind a refining index
+            faiss does not translate one into the other.
+        settings: instead of the manifest's own.
+    """
+    return _params(manifest.kind, manifest.lists, manifest.items, settings or manifest.settings, k, by_id, by_position)
+
+
+def _params(kind: str, lists: int, items: int, settings: Settings, k: int, by_id: Any, by_position: Any) -> Any:
+    import faiss as typed
+
+    faiss: Any = typed  # its stubs lack what is needed here
+    if kind == "exact":
+        if by_id is None:
+            return None
+        params = faiss.SearchParameters()
+        params.sel = by_id
+        return params
+    if kind == "hnsw":
+        params = faiss.SearchParametersHNSW()
+        params.efSearch = max(settings.ef, 2 * k)
+        if by_id is not None:
+            params.sel = by_id
+        return params
+    probing = faiss.SearchParametersIVF()
+    # The lists that are looked into hold a few times what is asked for.
+    probing.nprobe = min(lists, max(settings.nprobe, math.ceil(4 * k * lists / max(1, items))))
+    if by_position is not None:
+        probing.sel = by_position
+    params = faiss.IndexRefineSearchParameters()
+    params.k_factor = settings.k_factor
+    params.base_index_params = probing
+    params.kept = probing  # faiss holds no reference of its own
+    return params
+
+
+def _empty(kind: str, lists: int, plan: Plan, vectors: Vectors) -> Any:
+    import faiss as typed
+
+    faiss: Any = typed
+    if kind == "exact":
+        return faiss.IndexFlatIP(vectors.dimension)
+    if kind == "hnsw":
+        graph = faiss.IndexHNSWFlat(vectors.dimension, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = _EF_CONSTRUCTION
+        return graph
+    refine = _refinement(plan, vectors.count, vectors.dimension)
+    index = faiss.index_factory(vectors.dimension, f"IVF{lists},RaBitQfs,{refine}", faiss.METRIC_INNER_PRODUCT)
+    faiss.extract_index_ivf(faiss.downcast_index(index.base_index)).cp.min_points_per_centroid = 1
+    return index
+
+
+def _refinement(plan: Plan, items: int, dimension: int) -> str:
+    """Whole vectors to refine by where there is room for them, else eight bits a dimension."""
+    if plan.memory is None or _ivf_bytes(dimension, 4) * items <= plan.memory:
+        return "RFlat"
+    least = _ivf_bytes(dimension, 1) * items
+    if least > plan.memory:
+        raise HdmlError(
+            f"--memory must be at least {math.ceil(least / 1e6)} MB for {items} items in {dimension} dimensions, not "
+            f"{plan.memory / 1e6:g} MB"
+        )
+    return "Refine(SQ8)"
+
+
+def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
+    """A vector's code, its bits with their two factors, its place in a list, and its id."""
+    return bytes_a_value * dimension + dimension / 8 + 16 + 16
+
+
+def _lists(items: int) -> int:
+    return max(1, round(math.sqrt(items)))
+
+
+def _sample(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Some of the vectors, or all if there are fewer, in the order of their ids."""
+    places = np.sort(random.choice(vectors.count, min(size, vectors.count), replace=False))
+    found_ids, found, start = [np.empty(0, np.int64)], [np.empty((0, vectors.dimension), np.float32)], 0
+    for ids, page in vectors.pages():
+        here = places[(places >= start) & (places < start + len(ids))] - start
+        found_ids.append(ids[here])
+        found.append(page[here])
+        start += len(ids)
+    return np.concatenate(found_ids), np.concatenate(found)
+
+
+@dataclass
+class _Queries:
+    """Vectors of the gallery, every other one disturbed, and their true neighbours among the vectors compared so far.
+
+    Attributes:
+        ids: [q] the items that they are, which do not count as their own neighbours.
+        vectors: [q, D] of unit length.
+        nearest, scores: [q, 10] ids and scores; −1 where there are fewer.
+    """
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    nearest: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def drawn(cls, vectors: Vectors, random: np.random.Generator) -> Self:
+        ids, drawn = _sample(vectors, _QUERIES, random)
+        order = random.permutation(len(ids))
+        ids, drawn = ids[order], drawn[order]
+        noise = random.standard_normal(drawn[1::2].shape, np.float32) * np.float32(_NOISE / math.sqrt(vectors.dimension))
+        drawn[1::2] += noise
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        count = len(ids)
+        return cls(ids, drawn, np.full((count, NEIGHBOURS), -1), np.full((count, NEIGHBOURS), -np.inf, np.float32))
+
+    def compare(self, ids: NDArray[np.int64], page: NDArray[np.float32]) -> None:
+        """Take more of the gallery's vectors into account."""
+        import faiss
+
+        scores, places = faiss.knn(self.vectors, page, min(NEIGHBOURS + 1, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
+        found = np.where(places >= 0, ids[places], -1)
+        scores = np.where((found == self.ids[:, None]) | (found < 0), -np.inf, scores)
+        both, every = np.concatenate([self.scores, scores], 1), np.concatenate([self.nearest, found], 1)
+        order = np.argsort(-both, axis=1, kind="stable")[:, :NEIGHBOURS]
+        self.scores, self.nearest = np.take_along_axis(both, order, 1), np.take_along_axis(every, order, 1)
+
+    def overlaps(self, ids: NDArray[np.int64], scores: NDArray[np.float32], rows: slice) -> NDArray[np.float64]:
+        """Share of their true neighbours [q] that searches for one more found; one as near as the last of them counts as one."""
+        own, truth, true_scores = self.ids[rows], self.nearest[rows], self.scores[rows]
+        shares = np.empty(len(own))
+        for row, (found, found_scores) in enumerate(zip(ids, scores, strict=True)):
+            real = truth[row][np.isfinite(true_scores[row])]
+            others = (found != own[row]) & (found >= 0)
+            found, found_scores = found[others][: len(real)], found_scores[others][: len(real)]
+            hit = np.isin(found, real) | (
+                found_scores >= true_scores[row][len(real) - 1] - _SCORE_ROUNDING if len(real) else False
+            )
+            shares[row] = hit.sum() / len(real) if len(real) else 1.0
+        return shares
+
+
+def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -> tuple[Settings, NDArray[np.float64]]:
+    """The fastest settings that reach the target on the first half of the queries, and their overlaps on the second.
+
+    Where none reaches it, those that come nearest.
+    """
+    half = len(queries.ids) // 2
+    tuning, reporting = slice(0, half), slice(half, None)
+
+    def overlaps(settings: Settings, rows: slice) -> NDArray[np.float64]:
+        scores, ids = _search(index, queries.vectors[rows], NEIGHBOURS + 1, kind, lists, settings)
+        return queries.overlaps(ids, scores, rows)
+
+    def reaches(settings: Settings) -> bool:
+        mean, _ = _mean_and_half(found := overlaps(settings, tuning))
+        # Half of the time one that has the target just so would miss it on the other queries.
+        return mean - float(found.std() / math.sqrt(max(1, len(found)))) >= target
+
+    if kind == "hnsw":
+        ladder = [[Settings(ef=ef) for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]]
+    else:
+        probes = sorted({min(lists, max(1, round(2 ** (step / 2)))) for step in range(2 * lists.bit_length() + 2)})
+        ladder = [[Settings(nprobe=nprobe, k_factor=factor) for nprobe in probes] for factor in _K_FACTORS]
+    candidates = [found for steps in ladder if (found := _first(steps, reaches)) is not None]
+    if candidates:
+
+        def milliseconds(settings: Settings) -> float:
+            each = _time(lambda query: _search(index, query, NEIGHBOURS + 1, kind, lists, settings), queries.vectors[:_TIMED])
+            return float(np.median(each))
+
+        best = min(candidates, key=milliseconds)
+    else:
+        best = max((steps[-1] for steps in ladder), key=lambda settings: overlaps(settings, tuning).mean())
+    return best, overlaps(best, reporting)
+
+
+def _first(steps: list[Settings], reaches: Callable[[Settings], bool]) -> Settings | None:
+    """The first of ever harder settings that reaches; None when the last does not."""
+    if not reaches(steps[-1]):
+        return None
+    low, high = 0, len(steps) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(steps[middle]) else (middle + 1, high)
+    return steps[high]
+
+
+def _search(
+    index: Any, queries: NDArray[np.float32], k: int, kind: str, lists: int, settings: Settings
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    params = _params(kind, lists, index.ntotal, settings, k, None, None)
+    scores, ids = index.search(queries, min(k, max(1, index.ntotal)), params=params)
+    return scores, ids
+
+
+def _time(search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32]) -> list[float]:
+    """Milliseconds of every query by itself, after one to warm up."""
+    if not len(queries):
+        return [0.0]
+    search(queries[:1])
+    milliseconds = []
+    for row in range(len(queries)):
+        began = time.perf_counter()
+        search(queries[row : row + 1])
+        milliseconds.append(1000 * (time.perf_counter() - began))
+    return milliseconds
+
+
+def _mean_and_half(overlaps: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean and half of its 95 % interval; exact search, of which nothing is measured, has all."""
+    if not len(overlaps):
+        return 1.0, 0.0
+    return float(overlaps.mean()), 1.96 * float(overlaps.std() / math.sqrt(len(overlaps)))

@@ -1,0 +1,151 @@
+"""The kinds of base: which is taken, that its figures are what a search by hand finds, and that what is masked stays out."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Vectors
+from indexing.errors import HdmlError
+from indexing.gallery import PhotoFile
+from indexing.generation import Generation, next_generation, open_generation
+from indexing.index import save_cache
+from indexing.kinds import Manifest, build_base, choose_kind, search_params
+
+DIMENSION = 32
+
+
+def clustered(count: int, *, seed: int = 0) -> np.ndarray:
+    """[count, D] unit vectors around a few dozen centres, far enough apart for lists to miss some neighbours."""
+    random = np.random.default_rng(seed)
+    vectors = random.standard_normal((40, DIMENSION))[random.integers(0, 40, count)] + random.standard_normal((count, DIMENSION))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def as_vectors(vectors: np.ndarray, *, page: int = 500) -> Vectors:
+    ids = np.arange(len(vectors), dtype=np.int64) * 2 + 7
+
+    def pages() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(vectors), page):
+            yield ids[start : start + page], vectors[start : start + page]
+
+    return Vectors(1, vectors.shape[1], len(vectors), pages)
+
+
+def overlap_by_hand(index: Any, manifest: Manifest, vectors: np.ndarray) -> float:
+    """Of undisturbed queries, one after the other."""
+    shares = []
+    for row in range(0, len(vectors), 7):
+        scores = vectors @ vectors[row]
+        scores[row] = -2
+        truth = set((np.argsort(-scores)[:10] * 2 + 7).tolist())
+        _, ids = index.search(vectors[row : row + 1], 11, params=search_params(manifest, 11))
+        shares.append(len(truth & set(ids[0].tolist()) - {row * 2 + 7}) / 10)
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("plan", [Plan("ivf", 0.9), Plan("ivf", 0.99), Plan("hnsw", 0.95), Plan("ivf", 0.8, 80 * 3000)])
+def test_what_the_manifest_tells_is_what_searches_find(plan: Plan) -> None:
+    vectors = clustered(3000)
+    index, manifest = build_base(as_vectors(vectors), plan)
+    assert (manifest.kind, manifest.items, manifest.dim, manifest.target) == (plan.kind, 3000, DIMENSION, plan.target)
+    assert manifest.overlap_low <= manifest.overlap_at_10 <= manifest.overlap_high
+    assert manifest.overlap_at_10 > plan.target - 0.02
+    assert manifest.queries == 1000
+    assert 0 < manifest.p50_ms <= manifest.p95_ms
+    assert overlap_by_hand(index, manifest, vectors) == pytest.approx(manifest.overlap_at_10, abs=0.03)
+
+
+def test_a_higher_target_looks_harder() -> None:
+    vectors = as_vectors(clustered(3000))
+    low, high = (build_base(vectors, Plan("ivf", target))[1].settings for target in (0.7, 0.995))
+    assert low.nprobe * low.k_factor < high.nprobe * high.k_factor
+
+
+def test_a_target_that_cannot_be_reached_is_said_with_what_was(caplog: pytest.LogCaptureFixture) -> None:
+    """Eight bits a dimension do not tell the nearest of very near ones apart."""
+    vectors = clustered(1) + 1e-3 * np.random.default_rng(0).standard_normal((2000, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with caplog.at_level(logging.WARNING):
+        _, manifest = build_base(as_vectors(vectors), Plan("ivf", 0.999, 80 * 2000))
+    assert manifest.overlap_at_10 < 0.99
+    assert f"finds {manifest.overlap_at_10:.3f} of the ten nearest, not the 0.999 asked for" in caplog.text
+
+
+def test_exact_search_has_all_of_them() -> None:
+    _, manifest = build_base(as_vectors(clustered(500)), Plan())
+    assert (manifest.kind, manifest.overlap_at_10, manifest.overlap_low, manifest.queries) == ("exact", 1.0, 1.0, 0)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("count", [0, 1, 2, 12])
+def test_few_items_are_all_found(kind: str, count: int) -> None:
+    vectors = clustered(count) if count else np.empty((0, DIMENSION), np.float32)
+    index, manifest = build_base(as_vectors(vectors), Plan(kind))
+    assert (manifest.kind, manifest.items) == ("exact", count)
+    for row in range(count):
+        _, ids = index.search(vectors[row : row + 1], count, params=search_params(manifest, count))
+        assert sorted(ids[0].tolist()) == [2 * place + 7 for place in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+def test_photos_that_are_all_the_same_count_as_found(kind: str) -> None:
+    """Any ten of them are the ten nearest."""
+    _, manifest = build_base(as_vectors(np.repeat(clustered(1), 600, axis=0)), Plan(kind))
+    assert manifest.overlap_at_10 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("plan", "items", "kind"),
+    [
+        (Plan(), 100_000, "exact"),
+        (Plan(), 1_000_000, "ivf"),
+        (Plan(memory=10_000_000), 100_000, "ivf"),
+        (Plan("hnsw"), 100, "hnsw"),
+        (Plan("hnsw"), 99, "exact"),
+    ],
+)
+def test_kind_follows_from_size_and_memory(plan: Plan, items: int, kind: str) -> None:
+    assert choose_kind(plan, items, 128) == kind
+
+
+def test_memory_that_suffices_for_nothing_is_said() -> None:
+    with pytest.raises(HdmlError, match=r"--memory must be at least 1 MB for 3000 items in 32 dimensions, not 0.003 MB"):
+        build_base(as_vectors(clustered(3000)), Plan("ivf", 0.9, 3000))
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_what_is_gone_or_changed_since_the_base_is_never_found_in_it(kind: str, tmp_path: Path) -> None:
+    vectors, others = clustered(1200), clustered(1200, seed=1)
+
+    def photo(number: int, mtime: int = 1) -> PhotoFile:
+        return PhotoFile(f"{number:04}.jpg", None, 1, mtime)
+
+    def embedded(number: int, vector: np.ndarray) -> tuple[str, EmbeddedPhoto]:
+        digest = vector.tobytes()[:20]
+        return photo(number).path, EmbeddedPhoto(Path("unused"), digest, vector, norm=1.0, width=1, height=1)
+
+    with Catalogue.create(tmp_path, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
+        catalogue.set_plan(Plan(kind, 0.9))
+        catalogue.compare(photo(number) for number in range(1200))
+        catalogue.record([embedded(number, vectors[number]) for number in range(1200)])
+        with catalogue.vectors() as found:
+            save_cache(*build_base(found, Plan(kind, 0.9)), tmp_path, found.sequence)
+        before = open_generation(tmp_path, catalogue, "cpu")
+        assert before.base.manifest.kind == kind
+        catalogue.compare([*(photo(number) for number in range(20, 1180)), *(photo(number, 2) for number in range(1180, 1200))])
+        catalogue.drop_gone()
+        catalogue.record([embedded(number, others[number]) for number in range(1180, 1200)])
+        after = next_generation(before, tmp_path, catalogue, "cpu")
+        assert (after.size, len(after.dead.ids), len(after.added)) == (1180, 40, 20)
+        assert not found_by(after, vectors[:20]) & set(range(1, 21))
+        by_old = found_by(after, vectors[1180:])
+        assert found_by(after, others[1180:]) >= set(range(1181, 1201))
+        assert not by_old & set(range(1, 21))
+
+
+def found_by(generation: Generation, queries: np.ndarray) -> set[int]:
+    return {item_id for query in queries for item_id in generation.search(query, 10)[0]}
