@@ -10,6 +10,7 @@ from app import handlers
 from app.galleries import Galleries
 from app.thumbnails import thumbnail
 from app.uploads import Upload, read_upload
+from indexing.filters import Filter
 
 _ANY_PHOTO = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}}
@@ -37,9 +38,15 @@ def make_router(galleries: Galleries) -> APIRouter:
         index: IndexName = None,
         min_score: Annotated[float | None, Query(ge=-1, le=1, description="Least cosine similarity.")] = None,
         id: Annotated[int | None, Query(description="Search by this item instead of a photo.")] = None,
+        label: Annotated[list[str] | None, Query(description="Only photos of one of these labels.")] = None,
+        path: Annotated[str | None, Query(description="Only photos whose path matches this glob.")] = None,
+        since: Annotated[str | None, Query(description="Only photos changed on this day or later.")] = None,
+        until: Annotated[str | None, Query(description="Only photos changed on this day or earlier.")] = None,
+        min_side: Annotated[int | None, Query(ge=1, description="Least pixels of the shorter side.")] = None,
     ) -> dict[str, Any]:
         """The photos most like the one that is sent, best first."""
-        return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score)
+        where = Filter.asked(labels=tuple(label or ()), path=path, since=since, until=until, min_side=min_side)
+        return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where)
 
     @router.get("/v1/indexes")
     def indexes() -> dict[str, Any]:

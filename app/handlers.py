@@ -13,6 +13,7 @@ from app.galleries import Galleries
 from app.thumbnails import known_path
 from app.uploads import Upload
 from indexing.errors import HdmlError
+from indexing.filters import Filter
 from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import OpenIndex, answer
 
@@ -37,17 +38,23 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
 
 
 def search(
-    opened: OpenIndex, upload: Upload | None, item_id: int | None, *, k: int, min_score: float | None = None
+    opened: OpenIndex,
+    upload: Upload | None,
+    item_id: int | None,
+    *,
+    k: int,
+    min_score: float | None = None,
+    where: Filter | None = None,
 ) -> dict[str, Any]:
     """Search by a photo that was sent or by an item of the index; raises HdmlError when both or neither are given."""
     started = time.perf_counter()
     match upload, item_id:
         case Upload(name, content), None:
             with _DECODING:
-                query, results = name, opened.search_photo(content, k=k, min_score=min_score)
+                query, results = name, opened.search_photo(content, k=k, min_score=min_score, where=where)
         case None, int():
             known_path(opened, item_id)
-            query, results = f"id {item_id}", opened.search_item(item_id, k=k, min_score=min_score)
+            query, results = f"id {item_id}", opened.search_item(item_id, k=k, min_score=min_score, where=where)
         case _:
             raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
     return answer(query, opened, results, 1000 * (time.perf_counter() - started))

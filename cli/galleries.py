@@ -189,6 +189,11 @@ def search(
     item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     min_score: Annotated[float | None, typer.Option(help="Leave out results below this cosine similarity, −1 to 1.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only photos of this label; may be given several times.")] = None,
+    path: Annotated[str | None, typer.Option(metavar="GLOB", help="Only photos whose path in the gallery matches.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or later, e.g. 2026-01-31.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or earlier.")] = None,
+    min_side: Annotated[int | None, typer.Option(min=1, help="Only photos whose shorter side has these pixels.")] = None,
     index: Annotated[str | None, typer.Option(help="An index, by name or folder.", show_default="the newest")] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -198,22 +203,24 @@ def search(
 
     Example: hdml search query.jpg -k 5
     """
+    from indexing.filters import Filter
     from indexing.search import OpenIndex, answer
     from indexing.workspace import Workspace
 
+    where = Filter.asked(labels=tuple(label or ()), path=path, since=since, until=until, min_side=min_side)
     if (query is None) == (item is None):
         raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
     place = Workspace(workspace)
     opened = OpenIndex(place.find_index(index), device=device)
     started = time.perf_counter()
     if item is not None:
-        shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score)
+        shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score, where=where)
     else:
         # A name that is not valid UTF-8 is shown with escapes: JSON and terminals hold text only.
         shown = os.fsencode(str(query)).decode("utf-8", "backslashreplace")
         source = sys.stdin.buffer.read() if query == "-" else Path(str(query))
         try:
-            results = opened.search_photo(source, k=k, min_score=min_score)
+            results = opened.search_photo(source, k=k, min_score=min_score, where=where)
         except UnreadableImage as error:
             raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
     elapsed_ms = 1000 * (time.perf_counter() - started)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from indexing.database import connect, in_words, transaction
 from indexing.errors import HdmlError
+from indexing.filters import Filter
 from indexing.gallery import PhotoFile
 
 CATALOGUE = "catalogue.sqlite"
@@ -467,6 +468,12 @@ class Catalogue:
         ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
         vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
         return Changes(sequence, np.array([item_id for (item_id,) in changed], np.int64), ready, vectors)
+
+    def matching(self, wanted: Filter) -> NDArray[np.int64]:
+        """Ids of the searchable items that a filter lets through, ascending."""
+        condition, values = wanted.sql()
+        rows = self._rows(f"SELECT id FROM items WHERE state = 'ready' AND {condition} ORDER BY id", *values)
+        return np.array([item_id for (item_id,) in rows], np.int64)
 
     def count_changes(self, since: int) -> int:
         """Number of items that have changed after a sequence number."""

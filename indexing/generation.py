@@ -25,6 +25,10 @@ from indexing.lock import is_being_indexed
 logger = logging.getLogger(__name__)
 
 
+_ONE_BY_ONE = 50_000  # items that a filtered search compares with by themselves
+_PAGE = 8192
+
+
 class Base:
     """A faiss index of item ids, of the vectors that the catalogue had at a sequence number; it never changes."""
 
@@ -52,6 +56,28 @@ class Base:
 
         ids: NDArray[np.int64] = faiss.vector_to_array(self._whole.id_map)
         return ids
+
+    def nearest_among(
+        self, unit: NDArray[np.float32], k: int, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids and scores of the k nearest of some of its items: few are compared with, among many the index is searched."""
+        import faiss as typed
+
+        faiss: Any = typed  # its stubs lack what is needed here
+        places = np.searchsorted(self.ids, ids)
+        if len(ids) > _ONE_BY_ONE:
+            flags = _flags(places), _flags(ids)  # faiss holds no reference of its own
+            by_position, by_id = (faiss.IDSelectorBitmap(each) for each in flags)
+            params = search_params(self.manifest, k, by_position=by_position, by_id=by_id, passed=len(ids))
+            return nearest(self._whole, unit, min(k, len(ids)), params=params)
+        found_ids, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for start in range(0, len(ids), _PAGE):
+            page = self._whole.index.reconstruct_batch(places[start : start + _PAGE])
+            # By faiss as well: equal vectors must have equal scores, however they are found.
+            scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
+            found_ids.append(ids[start + rows[0]])
+            found.append(scores[0])
+        return _best(np.concatenate(found_ids), np.concatenate(found), k)
 
     def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
@@ -111,29 +137,32 @@ class Generation:
         """Whether nothing has changed since the base."""
         return not len(self.dead.ids) and not len(self.added)
 
-    def search(self, unit: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
+    def search(
+        self, unit: NDArray[np.float32], k: int, *, among: NDArray[np.int64] | None = None
+    ) -> tuple[list[int], list[float]]:
         """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores.
+
+        Args:
+            among: ids of the only items that may be found, ascending; None for all.
 
         Raises:
             HdmlError: on a GPU, when k is more than it can give.
         """
-        k = min(k, self.size)
-        ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
-        if len(self.added):
-            # By faiss as well: equal vectors must have equal scores, wherever they are kept.
+        if among is None:
+            k = min(k, self.size)
+            ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
             own_ids, own_scores = nearest(self._added_index, unit, min(k, len(self.added)))
-            ids, scores = np.concatenate([ids, own_ids]), np.concatenate([scores, own_scores])
-            order = np.lexsort((ids, -scores))[:k]
-            ids, scores = ids[order], scores[order]
+        else:
+            in_base = np.setdiff1d(np.intersect1d(among, self.base.ids), self.dead.ids)
+            ids, scores = self.base.nearest_among(unit, k, in_base)
+            ours = np.isin(self.added, among)
+            own_ids, own_scores = nearest(_compared(self.added[ours], self.vectors[ours]), unit, min(k, int(ours.sum())))
+        ids, scores = _best(np.concatenate([ids, own_ids]), np.concatenate([scores, own_scores]), k)
         return ids.tolist(), scores.tolist()
 
     @cached_property
     def _added_index(self) -> Any:
-        import faiss
-
-        index = faiss.IndexIDMap(faiss.IndexFlatIP(self.vectors.shape[1]))
-        index.add_with_ids(self.vectors, self.added)
-        return index
+        return _compared(self.added, self.vectors)
 
     def with_changes(self, changes: Changes) -> "Generation":
         """The generation after these changes."""
@@ -142,6 +171,27 @@ class Generation:
         vectors = np.concatenate([self.vectors[~touched], changes.vectors])
         dead = np.union1d(self.dead.ids, np.intersect1d(changes.ids, self.base.ids))
         return Generation(changes.sequence, self.base, Dead(self.base, dead), ids[order], vectors[order])
+
+
+def _compared(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Any:
+    """Exact search in a few vectors, by faiss as well: equal vectors must have equal scores, wherever they are kept."""
+    import faiss
+
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, ids)
+    return index
+
+
+def _flags(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A bit for every number up to the greatest, set for those that are there."""
+    flags = np.zeros(int(numbers.max()) + 1, bool)
+    flags[numbers] = True
+    return np.packbits(flags, bitorder="little")
+
+
+def _best(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
 
 
 def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Generation:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -155,17 +155,18 @@ def check_plan(plan: Plan, items: int, dimension: int) -> None:
         _refinement(plan, items, dimension)
 
 
-def search_params(
-    manifest: Manifest, k: int, *, by_id: Any = None, by_position: Any = None, settings: Settings | None = None
-) -> Any:
+def search_params(manifest: Manifest, k: int, *, by_id: Any = None, by_position: Any = None, passed: int | None = None) -> Any:
     """faiss's parameters of a search for k items; None where the defaults do.
 
     Args:
         by_id, by_position: the same selector of items, over their ids and over their places in the base: behind a refining index
             faiss does not translate one into the other.
-        settings: instead of the manifest's own.
+        passed: number of items that the selector lets through, where it is a part of them: the fewer there are in a list, the
+            more lists, or nodes of the graph, it takes to find the nearest of them.
     """
-    return _params(manifest.kind, manifest.lists, manifest.items, settings or manifest.settings, k, by_id, by_position)
+    settings, share = manifest.settings, 1.0 if not passed else passed / manifest.items
+    harder = replace(settings, nprobe=math.ceil(settings.nprobe / share), ef=math.ceil(settings.ef / share))
+    return _params(manifest.kind, manifest.lists, manifest.items, harder, k, by_id, by_position)
 
 
 def _params(kind: str, lists: int, items: int, settings: Settings, k: int, by_id: Any, by_position: Any) -> Any:

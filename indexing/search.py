@@ -13,6 +13,7 @@ from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
 from indexing.encoder import ENCODER, Encoder
 from indexing.errors import HdmlError
+from indexing.filters import Filter
 from indexing.generation import next_generation, open_generation
 from indexing.preprocess import ImageSource
 
@@ -90,23 +91,30 @@ class OpenIndex:
         """Where an item's photo lies; raises HdmlError when there is no such item."""
         return self.gallery / self.item(item_id).path
 
-    def search_photo(self, source: ImageSource, *, k: int = 10, min_score: float | None = None) -> list[Result]:
+    def search_photo(
+        self, source: ImageSource, *, k: int = 10, min_score: float | None = None, where: Filter | None = None
+    ) -> list[Result]:
         """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
         embedding, _ = self.encoder.encode_photo(source)
-        return self.search_vector(embedding, k=k, min_score=min_score)
+        return self.search_vector(embedding, k=k, min_score=min_score, where=where)
 
-    def search_item(self, item_id: int, *, k: int = 10, min_score: float | None = None) -> list[Result]:
+    def search_item(
+        self, item_id: int, *, k: int = 10, min_score: float | None = None, where: Filter | None = None
+    ) -> list[Result]:
         """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
-        results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score)
+        results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score, where=where)
         return [result for result in results if result.id != item_id][:k]
 
-    def search_vector(self, embedding: NDArray[np.float32], *, k: int = 10, min_score: float | None = None) -> list[Result]:
+    def search_vector(
+        self, embedding: NDArray[np.float32], *, k: int = 10, min_score: float | None = None, where: Filter | None = None
+    ) -> list[Result]:
         """The photos whose embeddings point most in the direction of a vector.
 
         Args:
             embedding: [D], of any length above 0.
             k: most results wanted; with fewer photos in the index all are given.
             min_score: least cosine similarity of a result, -1..1.
+            where: what every result has to be; the k best of all that are so, and fewer only when there are no more.
 
         Returns:
             Results, the highest score first, the lower id first among equal scores.
@@ -117,7 +125,7 @@ class OpenIndex:
         if k < 1:
             raise HdmlError(f"the number of results must be at least 1, not {k}")
         unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
-        ids, scores = self._nearest(unit, k)
+        ids, scores = self._nearest(unit, k, where)
         known = self.catalogue.paths_and_labels(ids)
         return [
             Result(item_id, *known[item_id], score)
@@ -125,13 +133,13 @@ class OpenIndex:
             if item_id in known and (min_score is None or score >= min_score)
         ]
 
-    def _nearest(self, unit: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
+    def _nearest(self, unit: NDArray[np.float32], k: int, where: Filter | None) -> tuple[list[int], list[float]]:
         with self._lock:
             self._generation = next_generation(self._generation, self.path, self.catalogue, self._device)
             generation = self._generation
         if generation.size == 0:
             raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
-        return generation.search(unit, k)
+        return generation.search(unit, k, among=None if where is None else self.catalogue.matching(where))
 
 
 def answer(query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float) -> dict[str, Any]:

@@ -64,6 +64,16 @@ def test_search_by_item_leaves_the_item_out(client: TestClient, opened: OpenInde
     assert {result["label"] for result in results} == {"blue-left"}
 
 
+def test_filters_narrow_the_results(client: TestClient, photos: Path) -> None:
+    content = (photos / "red-right" / "0.jpg").read_bytes()
+    asked = "/v1/search?k=30&label=red-right&label=blue-left&path=*/[01].jpg&min_side=1"
+    found = {result["path"] for result in client.post(asked, content=content).json()["results"]}
+    assert found == {f"{label}/{number}.jpg" for label in ("red-right", "blue-left") for number in (0, 1)}
+    refused = client.post("/v1/search?since=lately", content=content)
+    assert refused.status_code == 400
+    assert "a date must be given as" in refused.text
+
+
 def test_min_score_and_k_bound_the_results(client: TestClient, photos: Path) -> None:
     content = (photos / "blue-left" / "1.jpg").read_bytes()
     scores = [result["score"] for result in client.post("/v1/search?k=20", content=content).json()["results"]]

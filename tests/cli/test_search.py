@@ -174,3 +174,9 @@ def test_fresh_interpreter_answers_alike_and_imports_nothing_heavy(hdml: Command
     assert answer["results"] == hdml("search", query, "--json").json["results"]
     assert {"faiss", "onnxruntime", "indexing.search"} <= set(modules)
     assert HEAVY & set(modules) == set()
+
+
+def test_filters_narrow_the_results(hdml: Command, query: Path) -> None:
+    results = hdml("search", query, "-k", 30, "--label", "red-right", "--path", "*/[01].jpg", "--json").json["results"]
+    assert {result["path"] for result in results} == {"red-right/0.jpg", "red-right/1.jpg"}
+    assert "a date must be given as" in hdml("search", query, "--since", "lately").sentence

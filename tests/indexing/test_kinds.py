@@ -11,7 +11,7 @@ import pytest
 from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Vectors
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
-from indexing.generation import Generation, next_generation, open_generation
+from indexing.generation import Base, Dead, Generation, next_generation, open_generation
 from indexing.index import save_cache
 from indexing.kinds import Manifest, build_base, choose_kind, search_params
 
@@ -145,6 +145,34 @@ def test_what_is_gone_or_changed_since_the_base_is_never_found_in_it(kind: str, 
         by_old = found_by(after, vectors[1180:])
         assert found_by(after, others[1180:]) >= set(range(1181, 1201))
         assert not by_old & set(range(1, 21))
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("one_by_one", [0, 10_000])
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+def test_among_some_items_the_nearest_of_them_are_found(
+    kind: str, one_by_one: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are few enough to be compared with, or the index is searched; the target holds at every share."""
+    monkeypatch.setattr("indexing.generation._ONE_BY_ONE", one_by_one)
+    vectors = clustered(4000)
+    stored = as_vectors(vectors)
+    base = Base(*build_base(stored, Plan(kind, 0.95)), 1, "cpu")
+    nothing = np.empty(0, np.int64)
+    gone = base.ids[::3]
+    generation = Generation(2, base, Dead(base, gone), nothing, np.empty((0, DIMENSION), np.float32))
+    random = np.random.default_rng(1)
+    among = np.sort(random.choice(base.ids, round(share * len(base.ids)), replace=False))
+    allowed = np.setdiff1d(among, gone)
+    rows = (allowed - 7) // 2
+    shares = []
+    for query in vectors[::40]:
+        ids, _ = generation.search(query, 10, among=among)
+        assert set(ids) <= set(allowed.tolist())
+        truth = allowed[np.argsort(-(vectors[rows] @ query))[:10]]
+        assert len(ids) == len(truth)
+        shares.append(len(set(ids) & set(truth.tolist())) / 10)
+    assert np.mean(shares) >= (1.0 if one_by_one or kind == "exact" else 0.95)
 
 
 def found_by(generation: Generation, queries: np.ndarray) -> set[int]:

@@ -1,6 +1,7 @@
 """Searching an open index: right neighbours, one order, and what is said when there is nothing to search."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from indexing.catalogue import Catalogue
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
+from indexing.filters import Filter
 from indexing.gallery import walk_gallery
 from indexing.indexer import Progress, update_index
 from indexing.lock import indexing_alone
@@ -206,6 +209,40 @@ def test_an_index_without_readable_photos_is_said(tmp_path: Path, photos: Path, 
         assert opened.item_count == 0
         with pytest.raises(HdmlError, match="the index index must hold photos, but it has none that can be read"):
             opened.search_photo(photos / "red-right" / "0.jpg")
+
+
+def test_filtered_results_are_the_best_of_those_that_match(opened: OpenIndex, photos: Path) -> None:
+    query = photos / "red-right" / "2.jpg"
+    everything = opened.search_photo(query, k=30)
+    for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
+        os.utime(path, (1_700_000_000 + 86_400 * number,) * 2)
+    with Image.open(photos / "blue-left" / "0.jpg") as image:
+        image.resize((500, 300)).save(photos / "blue-left" / "0.jpg")
+    update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
+    changed = {result.path for result in opened.search_photo(query, k=30, where=Filter(min_side=300))}
+    assert changed == {"blue-left/0.jpg"}
+    paths = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.jpg"))]
+    for where, wanted in (
+        (Filter(labels=("red-right", "green-left")), lambda path: path.split("/")[0] in ("red-right", "green-left")),
+        (Filter(path="*/3.jpg"), lambda path: path.endswith("/3.jpg")),
+        (Filter(labels=("red-right",), path="*/[34].jpg"), lambda path: path in ("red-right/3.jpg", "red-right/4.jpg")),
+        (Filter(labels=("absent",)), lambda path: False),
+        (
+            Filter.asked(since="2023-11-16", until="2023-11-20"),
+            lambda path: path in paths[2:7],
+        ),
+    ):
+        expected = [result.path for result in everything if wanted(result.path) and result.path != "blue-left/0.jpg"]
+        found = [result.path for result in opened.search_photo(query, k=30, where=where) if result.path != "blue-left/0.jpg"]
+        assert found == expected
+    (only,) = opened.search_photo(query, k=1, where=Filter(labels=("blue-right",)))
+    assert only == next(result for result in everything if result.label == "blue-right")
+
+
+def test_a_date_that_cannot_be_read_is_said() -> None:
+    with pytest.raises(HdmlError, match=r"a date must be given as 2026-01-31 or 2026-01-31T12:00, not yesterday"):
+        Filter.asked(since="yesterday")
+    assert Filter.asked() is None
 
 
 def test_a_missing_index_and_an_unknown_device_are_said(tmp_path: Path, opened: OpenIndex) -> None:
