@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,10 @@ def index(
         typer.Option(min=0.5, max=1.0, help="Share of the true ten nearest that a search is to find.", show_default="0.99"),
     ] = None,
     memory: Annotated[str | None, typer.Option(help="Memory that the index may take, e.g. 2GB.", show_default="no bound")] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Go on for ever, looking every so many seconds for what has changed."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
     ] = False,
@@ -82,6 +87,31 @@ def index(
         failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
         print_json({"index": report.index.name, **counts, "failed": failed})
+    if watch is not None:
+        _follow(folder, report.index, display, every=watch, device=device, workers=workers)
+
+
+def _follow(folder: Path, index_dir: Path, display: "Display", *, every: float, device: str, workers: int | None) -> None:
+    """Take in what changes in a folder until interrupted; what stops one look is told, once, and the next one is taken."""
+    from indexing.indexer import update_index
+
+    display.say(f"Following {folder}; Ctrl-C ends it.")
+    trouble = None
+    while True:
+        time.sleep(every)
+        try:
+            report = update_index(
+                folder, index_dir, index_dir / "encoder.onnx", device=device, workers=workers, retry_failed=False
+            )
+        except HdmlError as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                display.say(f"Waiting: {trouble}")
+            continue
+        trouble = None
+        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed")}
+        if any(counts.values()):
+            display.say(f"{datetime.now():%H:%M:%S}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
 
 
 def update_gallery(

@@ -101,7 +101,7 @@ _FIND_PENDING = """
 INSERT INTO pending (path)
 SELECT walk.path FROM walk LEFT JOIN items ON items.path = walk.path AND state != 'gone'
 WHERE walk.reason IS NULL
-    AND (items.id IS NULL OR items.state = 'failed' OR items.size != walk.size OR items.mtime_ns != walk.mtime_ns)
+    AND (items.id IS NULL OR (items.state = 'failed' AND ?) OR items.size != walk.size OR items.mtime_ns != walk.mtime_ns)
 ORDER BY walk.path
 """
 _COMPARE = """
@@ -494,14 +494,18 @@ class Catalogue:
 
     # Writing, by one thread of the indexer
 
-    def compare(self, photos: Iterable[PhotoFile]) -> Comparison:
-        """Take in what a walk of the gallery found and say what it means for the items; none is changed yet."""
+    def compare(self, photos: Iterable[PhotoFile], *, retry_failed: bool = True) -> Comparison:
+        """Take in what a walk of the gallery found and say what it means for the items; none is changed yet.
+
+        Args:
+            retry_failed: whether files that could not be read are pending though they look as they did then.
+        """
         rows = ((photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason, photo.unseen) for photo in photos)
         with self._lock, in_words(self.path):
             self._connection.executescript(_WALK)
             with transaction(self._connection, "DEFERRED"):
                 self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?)", rows)
-                self._connection.execute(_FIND_PENDING)
+                self._connection.execute(_FIND_PENDING, (retry_failed,))
                 ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
         ((pending, unchanged, gone),) = self._rows(_COMPARE)
         return Comparison(pending, unchanged, gone, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)])

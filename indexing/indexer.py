@@ -82,6 +82,7 @@ def update_index(
     remove: Sequence[str] = (),
     restore: Sequence[str] = (),
     plan: Plan | None = None,
+    retry_failed: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> IndexReport:
     """Make the index of a gallery, or bring it up to date.
@@ -100,6 +101,7 @@ def update_index(
             slashes too.
         restore: globs that were given as ``remove`` before, to take back.
         plan: what is asked of the bases from now on; None leaves it as it is. A base that was built to another is built anew.
+        retry_failed: whether files that could not be read are tried again though they look as they did then.
         progress: called after every batch, in the calling thread.
 
     Raises:
@@ -115,7 +117,7 @@ def update_index(
     with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
         catalogue.include(restore)
         catalogue.exclude(remove)
-        comparison = catalogue.compare(without_excluded(photos, catalogue.excluded()))
+        comparison = catalogue.compare(without_excluded(photos, catalogue.excluded()), retry_failed=retry_failed)
         catalogue.drop_gone()
         total, started = Recorded(), time.perf_counter()
         # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.

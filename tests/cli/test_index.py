@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +225,30 @@ def test_killed_and_run_again_it_holds_what_an_uninterrupted_run_holds(
     expected = hdml("index", photos, "--workers", 1, "--json", workspace=whole).json
     assert expected["failed"] == answer["failed"]
     assert contents(workspace / "indexes" / "photos") == contents(whole / "indexes" / "photos")
+
+
+def test_watching_takes_in_what_changes_and_waits_while_it_cannot(photos: Path, workspace: Path) -> None:
+    command = [sys.executable, "-u", "-c", "from cli.main import main; main()"]
+    arguments = ["index", str(photos), "--watch", "0.1", "--workspace", str(workspace), "--device", "cpu"]
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    overdue = threading.Timer(120, process.kill)  # so that a line that is never said ends the test
+    overdue.start()
+
+    def await_line(part: str) -> None:
+        assert process.stdout is not None
+        assert any(part in line for line in process.stdout), f"{part!r} was never said"
+
+    await_line("Following")
+    shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
+    await_line("1 added")
+    (photos / "new.jpg").rename(photos / "newer.jpg")
+    await_line("1 moved")
+    away = photos.with_name("away")
+    photos.rename(away)
+    await_line("Waiting: ")
+    away.rename(photos)
+    (photos / "newer.jpg").unlink()
+    await_line("1 removed")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    overdue.cancel()

@@ -86,6 +86,8 @@ def test_pending_is_what_is_new_changed_or_failed(index_dir: Path) -> None:
         comparison = catalogue.compare(photos)
         assert list(catalogue.pending()) == ["c.jpg", "cats/b.jpg", "d.jpg"]
         assert (comparison.pending, comparison.unchanged, comparison.gone) == (3, 1, 0)
+        catalogue.compare(photos, retry_failed=False)
+        assert list(catalogue.pending()) == ["cats/b.jpg", "d.jpg"]
 
 
 def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_dir: Path) -> None:
