@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexing import open_index
 from indexing.catalogue import Catalogue
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
@@ -281,3 +282,15 @@ def test_a_search_in_a_fresh_interpreter_is_the_same_and_imports_nothing_heavy(o
     assert "faiss" in found["modules"]
     assert HEAVY & set(found["modules"]) == set()
     assert np.isfinite([result["score"] for result in found["results"]]).all()
+
+
+def test_open_index_finds_it_by_name_folder_or_as_the_newest(opened: OpenIndex, photos: Path, tmp_path: Path) -> None:
+    indexes = tmp_path / "workspace" / "indexes"
+    indexes.mkdir(parents=True)
+    shutil.copytree(opened.path, indexes / "mine")
+    expected = opened.search_photo(photos / "red-right" / "0.jpg", k=3)
+    for index in ("mine", indexes / "mine", None):
+        with open_index(index, workspace=tmp_path / "workspace", device="cpu") as found:
+            assert found.search_photo(photos / "red-right" / "0.jpg", k=3) == expected
+    with pytest.raises(HdmlError, match="has no index absent"):
+        open_index("absent", workspace=tmp_path / "workspace")
