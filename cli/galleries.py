@@ -17,8 +17,10 @@ from indexing.errors import HdmlError, UnreadableImage
 
 if TYPE_CHECKING:
     from cli.display import Display
-    from indexing.catalogue import Plan
+    from indexing.catalogue import Failure, Plan
+    from indexing.filters import Filter
     from indexing.indexer import IndexReport
+    from indexing.search import OpenIndex
     from indexing.workspace import Workspace
 
 _LISTED_FAILURES = 20
@@ -154,10 +156,7 @@ def update_gallery(
             plan=plan,
             progress=on_progress,
         )
-    for failure in report.failed[:_LISTED_FAILURES]:
-        display.say(f"Left out: {failure.path}: {failure.reason}")
-    if len(report.failed) > _LISTED_FAILURES:
-        display.say(f"… and {len(report.failed) - _LISTED_FAILURES} more; hdml index --json lists them all.")
+    _list_failures(display, report.failed)
     display.say(
         f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.moved} moved, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
@@ -214,7 +213,8 @@ def newer_run(place: "Workspace", index_dir: Path) -> str | None:
 
 def search(
     query: Annotated[
-        str | None, typer.Argument(help="A photo, or - to read one from standard input.", show_default=False)
+        str | None,
+        typer.Argument(help="A photo, - to read one from standard input, or a folder of photos.", show_default=False),
     ] = None,
     item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
@@ -224,6 +224,9 @@ def search(
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or later, e.g. 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or earlier.")] = None,
     min_side: Annotated[int | None, typer.Option(min=1, help="Only photos whose shorter side has these pixels.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table of the results of a folder of photos, .csv, .jsonl or .parquet.")
+    ] = None,
     index: Annotated[str | None, typer.Option(help="An index, by name or folder.", show_default="the newest")] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -242,6 +245,13 @@ def search(
         raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
     place = Workspace(workspace)
     opened = OpenIndex(place.find_index(index), device=device)
+    if query not in (None, "-") and Path(str(query)).is_dir():
+        _search_folder(
+            opened, Path(str(query)), out, k=k, min_score=min_score, where=where, device=device, json_output=json_output
+        )
+        return
+    if out is not None:
+        raise HdmlError(f"--out is for a folder of query photos, but {query or f'id {item}'} is none.")
     started = time.perf_counter()
     if item is not None:
         shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score, where=where)
@@ -265,3 +275,37 @@ def search(
     typer.echo(f"{len(results)} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
     if (newer := newer_run(place, opened.path)) is not None:
         typer.echo(newer, err=True)
+
+
+def _search_folder(
+    opened: "OpenIndex",
+    folder: Path,
+    out: Path | None,
+    *,
+    k: int,
+    min_score: float | None,
+    where: "Filter | None",
+    device: str,
+    json_output: bool,
+) -> None:
+    from cli.display import Display, print_json
+    from indexing.batch import FORMATS, search_folder
+
+    if out is None:
+        raise HdmlError(f"{folder} is a folder of queries: say with --out where its results go, to a {', '.join(FORMATS)} file.")
+    display = Display(json_output=json_output)
+    with display.bars():
+        batch = search_folder(
+            opened, folder, out, k=k, min_score=min_score, where=where, device=device, progress=display.embedded
+        )
+    _list_failures(display, batch.failed)
+    display.say(f"Wrote {out}: {batch.queries} queries, {batch.results} results, {len(batch.failed)} failed")
+    if json_output:
+        print_json({"out": str(out), **asdict(batch)})
+
+
+def _list_failures(display: "Display", failed: "Sequence[Failure]") -> None:
+    for failure in failed[:_LISTED_FAILURES]:
+        display.say(f"Left out: {failure.path}: {failure.reason}")
+    if len(failed) > _LISTED_FAILURES:
+        display.say(f"… and {len(failed) - _LISTED_FAILURES} more; --json lists them all.")

@@ -1,5 +1,6 @@
 """``hdml search``: its JSON, its ways to ask, and what is said when something is not as it must be."""
 
+import csv
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.conftest import Command
@@ -125,11 +127,10 @@ def test_unreadable_query_is_a_sentence_that_names_it(
         assert reason in sentence
 
 
-def test_truncated_query_and_a_folder_are_sentences(hdml: Command, query: Path, tmp_path: Path) -> None:
+def test_truncated_query_is_a_sentence(hdml: Command, query: Path, tmp_path: Path) -> None:
     whole = query.read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     assert "the image is damaged" in hdml("search", tmp_path / "half.jpg").sentence
-    assert hdml("search", query.parent).sentence == f"{query.parent}: it is a folder, not a photo"
     assert hdml("search", "-", stdin=b"").sentence.startswith("standard input: the file is empty")
 
 
@@ -180,3 +181,42 @@ def test_filters_narrow_the_results(hdml: Command, query: Path) -> None:
     results = hdml("search", query, "-k", 30, "--label", "red-right", "--path", "*/[01].jpg", "--json").json["results"]
     assert {result["path"] for result in results} == {"red-right/0.jpg", "red-right/1.jpg"}
     assert "a date must be given as" in hdml("search", query, "--since", "lately").sentence
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_folder_of_queries_is_answered_into_one_table(
+    hdml: Command, query: Path, photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    queries = tmp_path / "queries"
+    shutil.copytree(photos / "red-right", queries / "red")
+    (queries / "torn.jpg").write_text("no photo")
+    out = tmp_path / "tables" / f"results{suffix}"
+    answer = hdml("search", queries, "--out", out, "-k", 2, "--json").json
+    reason = "the file is empty or not in an image format that can be read"
+    assert answer == {"out": str(out), "queries": 5, "results": 10, "failed": [{"path": "torn.jpg", "reason": reason}]}
+    match suffix:
+        case ".csv":
+            rows = list(csv.DictReader(out.open(encoding="utf-8")))
+        case ".jsonl":
+            rows = [json.loads(line) for line in out.read_text().splitlines()]
+        case _:
+            rows = pq.read_table(out).to_pylist()
+    assert [(row["query"], str(row["rank"])) for row in rows[:-1]] == [
+        (f"red/{number}.jpg", rank) for number in range(5) for rank in ("1", "2")
+    ]
+    assert {row["label"] for row in rows[:-1]} == {"red-right"}
+    assert [row["path"] for row in rows[:-1:2]] == [f"red-right/{number}.jpg" for number in range(5)]
+    assert (rows[-1]["query"], rows[-1]["reason"]) == ("torn.jpg", reason)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say with --out where its results go"),
+        (["--out", "results.txt"], "must be a file that ends in .csv, .jsonl, .parquet, not results.txt"),
+    ],
+)
+def test_folder_of_queries_needs_a_table(hdml: Command, query: Path, photos: Path, arguments: list[str], said: str) -> None:
+    assert said in hdml("search", photos, *arguments).sentence
+    assert "--out is for a folder of query photos" in hdml("search", query, "--out", "results.csv").sentence

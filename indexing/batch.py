@@ -1,0 +1,129 @@
+"""A folder of query photos, searched one after the other into one table."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from indexing.catalogue import Failure
+from indexing.encoder import ENCODER
+from indexing.errors import HdmlError
+from indexing.filters import Filter
+from indexing.gallery import check_gallery, walk_gallery
+from indexing.indexer import embed_files
+from indexing.search import OpenIndex
+
+COLUMNS = ("query", "rank", "id", "path", "label", "score", "reason")
+FORMATS = (".csv", ".jsonl", ".parquet")
+_ROWS_AT_A_TIME = 10_000
+
+
+@dataclass
+class Batch:
+    """What came of a folder of queries.
+
+    Attributes:
+        queries: photos that were searched with.
+        results: rows about them.
+        failed: photos that could not be read; the table has a row for each, with the reason.
+    """
+
+    queries: int = 0
+    results: int = 0
+    failed: list[Failure] = field(default_factory=list)
+
+
+def search_folder(
+    opened: OpenIndex,
+    folder: Path,
+    out: Path,
+    *,
+    k: int = 10,
+    min_score: float | None = None,
+    where: Filter | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Batch:
+    """Search with every photo below a folder; the table appears when it is whole.
+
+    Args:
+        out: a file whose name ends in one of FORMATS; an older one is replaced.
+        k, min_score, where: as for OpenIndex.search_vector.
+        device: of the encoder.
+        progress: told how many photos of how many are done.
+
+    Raises:
+        HdmlError: the name of ``out`` tells no format, the folder holds no photo, or nothing can be written there.
+    """
+    if out.suffix not in FORMATS:
+        raise HdmlError(f"the table must be a file that ends in {', '.join(FORMATS)}, not {out}")
+    root = check_gallery(folder)
+    photos = sorted((photo.path, photo.reason) for photo in walk_gallery(root))
+    if not photos:
+        raise HdmlError(f"{folder} must hold photos to search with, but none was found")
+    batch = Batch()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        done = 0
+        for path, reason in photos:
+            if reason is not None:
+                batch.failed.append(Failure(path, reason))
+        readable = (root / path for path, reason in photos if reason is None)
+        with closing(embed_files(opened.path / ENCODER, readable, device=device)) as embedded:
+            for photo in embedded:
+                query, done = photo.path.relative_to(root).as_posix(), done + 1
+                if photo.vector is None:
+                    batch.failed.append(Failure(query, str(photo.reason)))
+                else:
+                    batch.queries += 1
+                    found = opened.search_vector(photo.vector, k=k, min_score=min_score, where=where)
+                    batch.results += len(found)
+                    yield from ({"query": query, "rank": rank, **asdict(result)} for rank, result in enumerate(found, start=1))
+                if progress is not None:
+                    progress(done, len(photos))
+        yield from ({"query": failure.path, "reason": failure.reason} for failure in batch.failed)
+
+    unfinished = out.with_name(f"{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[out.suffix](unfinished, rows())
+        unfinished.replace(out)
+    except OSError as error:
+        raise HdmlError(f"{out} cannot be written: {error.strerror or error}; free some space or choose another place") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return batch
+
+
+def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = (pa.string(), pa.int32(), pa.int64(), pa.string(), pa.string(), pa.float32(), pa.string())
+    schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
+    with pq.ParquetWriter(path, schema) as writer:
+        while some := list(islice(rows, _ROWS_AT_A_TIME)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
+
+
+_WRITERS: dict[str, Callable[[Path, Iterator[dict[str, Any]]], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
