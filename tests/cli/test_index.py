@@ -94,7 +94,7 @@ def test_person_is_told_what_was_used_written_and_left_out(hdml: Command, photos
     )
     listed = [line for line in done.stdout.splitlines() if line.startswith("Left out: ")]
     assert [line.split(": ")[1] for line in listed] == [f"{number:02}.jpg" for number in range(20)]
-    assert "… and 2 more; hdml index --json lists them all." in done.stdout
+    assert "… and 2 more; --json lists them all." in done.stdout
 
 
 def test_second_photos_gets_another_name_and_each_keeps_its_index(
