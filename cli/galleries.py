@@ -86,7 +86,7 @@ def index(
         plan=_asked_plan(kind, target_overlap, memory),
     )
     if json_output:
-        failed = [{"path": failure.path, "reason": failure.reason} for failure in report.failed]
+        failed = [asdict(failure) for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
         print_json({"index": report.index.name, **counts, "failed": failed})
     if watch is not None:

@@ -343,9 +343,8 @@ def train(
     began = saved = read = time.monotonic()
     pin = device.type == "cuda"
     batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
-    launched: list[
-        tuple[int, dict[str, Tensor]]
-    ] = []  # steps that the device may still be computing, and what they will be logged with
+    # Steps that the device may still be computing, and what they will be logged with.
+    launched: list[tuple[int, dict[str, Tensor]]] = []
     trainee.train()
     for step, images, labels in batches:
         torch.manual_seed(_step_seed(config.seed, step))

@@ -18,7 +18,6 @@ from indexing.indexer import embed_files
 from indexing.search import OpenIndex
 
 COLUMNS = ("query", "rank", "id", "path", "label", "score", "reason")
-FORMATS = (".csv", ".jsonl", ".parquet")
 _ROWS_AT_A_TIME = 10_000
 
 
@@ -127,3 +126,4 @@ _WRITERS: dict[str, Callable[[Path, Iterator[dict[str, Any]]], None]] = {
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
 }
+FORMATS = tuple(_WRITERS)

@@ -57,6 +57,14 @@ class Base:
         ids: NDArray[np.int64] = faiss.vector_to_array(self._whole.id_map)
         return ids
 
+    def held(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some ids that it holds; looked up one by one, since there are far fewer than it has."""
+        if not self.size:
+            return ids[:0]
+        places = np.minimum(np.searchsorted(self.ids, ids), self.size - 1)
+        found: NDArray[np.int64] = ids[self.ids[places] == ids]
+        return found
+
     def nearest_among(
         self, unit: NDArray[np.float32], k: int, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -153,7 +161,8 @@ class Generation:
             ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
             own_ids, own_scores = nearest(self._added_index, unit, min(k, len(self.added)))
         else:
-            in_base = np.setdiff1d(np.intersect1d(among, self.base.ids), self.dead.ids)
+            in_base = self.base.held(among)
+            in_base = in_base[~np.isin(in_base, self.dead.ids)]
             ids, scores = self.base.nearest_among(unit, k, in_base)
             ours = np.isin(self.added, among)
             own_ids, own_scores = nearest(_compared(self.added[ours], self.vectors[ours]), unit, min(k, int(ours.sum())))
@@ -169,7 +178,7 @@ class Generation:
         touched = np.isin(self.added, changes.ids)
         order = np.argsort(ids := np.concatenate([self.added[~touched], changes.ready]), kind="stable")
         vectors = np.concatenate([self.vectors[~touched], changes.vectors])
-        dead = np.union1d(self.dead.ids, np.intersect1d(changes.ids, self.base.ids))
+        dead = np.union1d(self.dead.ids, self.base.held(changes.ids))
         return Generation(changes.sequence, self.base, Dead(self.base, dead), ids[order], vectors[order])
 
 
