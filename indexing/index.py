@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.errors import HdmlError
-from indexing.kinds import Manifest
+from indexing.kinds import Manifest, faiss_search
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def nearest(
     """
     if k < 1:
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    scores, ids = index.search(unit[None], k, params=params) if params is not None else index.search(unit[None], k)
+    scores, ids = faiss_search(index, unit[None], k, params)
     found = ids[0] >= 0
     order = np.lexsort((ids[0][found], -scores[0][found]))
     return ids[0][found][order], scores[0][found][order]

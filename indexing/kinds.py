@@ -169,6 +169,18 @@ def search_params(manifest: Manifest, k: int, *, by_id: Any = None, by_position:
     return _params(manifest.kind, manifest.lists, manifest.items, harder, k, by_id, by_position)
 
 
+def faiss_search(
+    index: Any, queries: NDArray[np.float32], k: int, params: Any = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """faiss's ``index.search``, with its parameters also where ``faiss.contrib.torch_utils`` has replaced it.
+
+    That module, which pytorch-metric-learning imports, puts a ``search`` without parameters over the one of NumPy arrays.
+    """
+    search = getattr(index, "search_numpy", index.search)
+    scores, ids = search(queries, k, params=params)
+    return scores, ids
+
+
 def _params(kind: str, lists: int, items: int, settings: Settings, k: int, by_id: Any, by_position: Any) -> Any:
     import faiss as typed
 
@@ -349,8 +361,7 @@ def _search(
     index: Any, queries: NDArray[np.float32], k: int, kind: str, lists: int, settings: Settings
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     params = _params(kind, lists, index.ntotal, settings, k, None, None)
-    scores, ids = index.search(queries, min(k, max(1, index.ntotal)), params=params)
-    return scores, ids
+    return faiss_search(index, queries, min(k, max(1, index.ntotal)), params)
 
 
 def _time(search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32]) -> list[float]:

@@ -1,5 +1,6 @@
 """The kinds of base: which is taken, that its figures are what a search by hand finds, and that what is masked stays out."""
 
+import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
 from indexing.generation import Base, Dead, Generation, next_generation, open_generation
 from indexing.index import save_cache
-from indexing.kinds import Manifest, build_base, choose_kind, search_params
+from indexing.kinds import Manifest, build_base, choose_kind, faiss_search, search_params
 
 DIMENSION = 32
 
@@ -42,7 +43,7 @@ def overlap_by_hand(index: Any, manifest: Manifest, vectors: np.ndarray) -> floa
         scores = vectors @ vectors[row]
         scores[row] = -2
         truth = set((np.argsort(-scores)[:10] * 2 + 7).tolist())
-        _, ids = index.search(vectors[row : row + 1], 11, params=search_params(manifest, 11))
+        _, ids = faiss_search(index, vectors[row : row + 1], 11, search_params(manifest, 11))
         shares.append(len(truth & set(ids[0].tolist()) - {row * 2 + 7}) / 10)
     return float(np.mean(shares))
 
@@ -57,6 +58,14 @@ def test_what_the_manifest_tells_is_what_searches_find(plan: Plan) -> None:
     assert manifest.queries == 1000
     assert 0 < manifest.p50_ms <= manifest.p95_ms
     assert overlap_by_hand(index, manifest, vectors) == pytest.approx(manifest.overlap_at_10, abs=0.03)
+
+
+def test_it_searches_beside_pytorch_metric_learning_too() -> None:
+    """Its inference module lets faiss take tensors, whereby faiss's own ``search`` of arrays loses its parameters."""
+    importlib.import_module("faiss.contrib.torch_utils")
+    vectors = clustered(3000)
+    index, manifest = build_base(as_vectors(vectors), Plan("ivf", 0.9))
+    assert overlap_by_hand(index, manifest, vectors) > 0.85
 
 
 def test_a_higher_target_looks_harder() -> None:
@@ -87,7 +96,7 @@ def test_few_items_are_all_found(kind: str, count: int) -> None:
     index, manifest = build_base(as_vectors(vectors), Plan(kind))
     assert (manifest.kind, manifest.items) == ("exact", count)
     for row in range(count):
-        _, ids = index.search(vectors[row : row + 1], count, params=search_params(manifest, count))
+        _, ids = faiss_search(index, vectors[row : row + 1], count, search_params(manifest, count))
         assert sorted(ids[0].tolist()) == [2 * place + 7 for place in range(count)]
 
 
