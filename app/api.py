@@ -39,13 +39,21 @@ def make_router(galleries: Galleries) -> APIRouter:
         min_score: Annotated[float | None, Query(ge=-1, le=1, description="Least cosine similarity.")] = None,
         id: Annotated[int | None, Query(description="Search by this item instead of a photo.")] = None,
         label: Annotated[list[str] | None, Query(description="Only photos of one of these labels.")] = None,
+        attribute: Annotated[list[str] | None, Query(description="Only photos with an attribute such as colour=red.")] = None,
         path: Annotated[str | None, Query(description="Only photos whose path matches this glob.")] = None,
         since: Annotated[str | None, Query(description="Only photos changed on this day or later.")] = None,
         until: Annotated[str | None, Query(description="Only photos changed on this day or earlier.")] = None,
         min_side: Annotated[int | None, Query(ge=1, description="Least pixels of the shorter side.")] = None,
     ) -> dict[str, Any]:
         """The photos most like the one that is sent, best first."""
-        where = Filter.asked(labels=tuple(label or ()), path=path, since=since, until=until, min_side=min_side)
+        where = Filter.asked(
+            labels=tuple(label or ()),
+            attributes=tuple(attribute or ()),
+            path=path,
+            since=since,
+            until=until,
+            min_side=min_side,
+        )
         return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where)
 
     @router.get("/v1/indexes")

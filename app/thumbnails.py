@@ -28,7 +28,7 @@ class Thumbnail:
 
 def known_path(opened: OpenIndex, item_id: int) -> str:
     """An item's path relative to the gallery; raises UnknownItem when there is no such item."""
-    found = opened.catalogue.paths_and_labels([item_id])
+    found = opened.catalogue.known([item_id])
     if item_id not in found:
         raise UnknownItem(f"the index {opened.name} has no item with id {item_id}")
     return found[item_id][0]

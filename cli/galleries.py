@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from indexing.errors import HdmlError, UnreadableImage
 if TYPE_CHECKING:
     from cli.display import Display
     from indexing.catalogue import Failure, Plan
+    from indexing.descriptions import Descriptions
     from indexing.filters import Filter
     from indexing.indexer import IndexReport
     from indexing.search import OpenIndex
@@ -43,6 +44,22 @@ def index(
         typer.Option(metavar="GLOB", help="Leave out the photos whose path in the folder matches, from now on; * matches / too."),
     ] = None,
     restore: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Take back what --remove GLOB left out.")] = None,
+    folder_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What the folders name, level by level: label, or any attribute, e.g. visit/label.",
+            show_default="label",
+        ),
+    ] = None,
+    manifest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV, JSONL or Parquet file with the column path, and label or attributes; none to go without again.",
+            show_default=False,
+        ),
+    ] = None,
     kind: Annotated[
         str | None, typer.Option(help="Kind of index: exact, ivf or hnsw.", show_default="by the number of photos and --memory")
     ] = None,
@@ -83,11 +100,12 @@ def index(
         device=device,
         remove=remove or (),
         restore=restore or (),
+        asked_descriptions=(folder_names, manifest),
         plan=_asked_plan(kind, target_overlap, memory),
     )
     if json_output:
         failed = [asdict(failure) for failure in report.failed]
-        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged")}
+        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged", "relabelled")}
         print_json({"index": report.index.name, **counts, "failed": failed})
     if watch is not None:
         _follow(folder, report.index, display, every=watch, device=device, workers=workers)
@@ -111,7 +129,7 @@ def _follow(folder: Path, index_dir: Path, display: "Display", *, every: float, 
                 display.say(f"Waiting: {trouble}")
             continue
         trouble = None
-        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed")}
+        counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "relabelled")}
         if any(counts.values()):
             display.say(f"{datetime.now():%H:%M:%S}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
 
@@ -126,6 +144,7 @@ def update_gallery(
     device: str = "auto",
     remove: Sequence[str] = (),
     restore: Sequence[str] = (),
+    asked_descriptions: tuple[str | None, str | None] = (None, None),
     plan: "Plan | None" = None,
 ) -> "IndexReport":
     """Bring a folder's index up to date and tell what was done."""
@@ -153,6 +172,7 @@ def update_gallery(
             workers=workers,
             remove=remove,
             restore=restore,
+            descriptions=_asked_descriptions(index_dir, *asked_descriptions),
             plan=plan,
             progress=on_progress,
         )
@@ -161,6 +181,10 @@ def update_gallery(
         f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.moved} moved, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
     )
+    if report.relabelled:
+        display.say(f"{report.relabelled} photos have another label or other attributes than before.")
+    if report.absent:
+        display.say(f"The manifest tells of {report.absent} photos that are not in {folder}.")
     if (newer := newer_run(place, index_dir)) is not None:
         display.say(newer)
     display.say("Next: hdml search PHOTO, or hdml serve")
@@ -181,6 +205,24 @@ def _asked_plan(kind: str | None, target: float | None, memory: str | None) -> "
         raise HdmlError(f"--memory must be a size such as 500MB or 2GB, not {memory}")
     size = int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ")) if found else None
     return Plan(kind=kind, memory=size, **({} if target is None else {"target": target}))
+
+
+def _asked_descriptions(index_dir: Path, folder_names: str | None, manifest: str | None) -> "Descriptions | None":
+    """Where labels and attributes are to come from; None when nothing is asked, which leaves what was asked before."""
+    from indexing.catalogue import Catalogue, has_catalogue
+    from indexing.descriptions import Descriptions, parse_folder_names
+
+    if folder_names is None and manifest is None:
+        return None
+    asked = Descriptions()
+    if has_catalogue(index_dir):
+        with Catalogue(index_dir) as catalogue:
+            asked = catalogue.descriptions()
+    if folder_names is not None:
+        asked = replace(asked, folder_names=parse_folder_names(folder_names))
+    if manifest is not None:
+        asked = replace(asked, manifest=None if manifest == "none" else Path(manifest).resolve())
+    return asked
 
 
 def _verify(folder: Path | None, workspace: Path, display: "Display", *, json_output: bool) -> None:
@@ -220,6 +262,9 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     min_score: Annotated[float | None, typer.Option(help="Leave out results below this cosine similarity, −1 to 1.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only photos of this label; may be given several times.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only photos with this attribute, e.g. colour=red.")
+    ] = None,
     path: Annotated[str | None, typer.Option(metavar="GLOB", help="Only photos whose path in the gallery matches.")] = None,
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or later, e.g. 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or earlier.")] = None,
@@ -240,7 +285,14 @@ def search(
     from indexing.search import OpenIndex, answer
     from indexing.workspace import Workspace
 
-    where = Filter.asked(labels=tuple(label or ()), path=path, since=since, until=until, min_side=min_side)
+    where = Filter.asked(
+        labels=tuple(label or ()),
+        attributes=tuple(attribute or ()),
+        path=path,
+        since=since,
+        until=until,
+        min_side=min_side,
+    )
     if (query is None) == (item is None):
         raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
     place = Workspace(workspace)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from hdml.data import LabelledPhotos, read_labelled_folder
-from hdml.manifest import SUFFIXES, read_manifest
+from hdml.manifest import read_manifest
 from hdml.public_sets import PUBLISHED, read_public_set
 from indexing.errors import HdmlError
+from indexing.tables import SUFFIXES
 
 
 def find_source(data: str | None, root: Path | None) -> tuple[Path, str | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from indexing.catalogue import Failure
+from indexing.descriptions import as_json
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
@@ -17,7 +18,7 @@ from indexing.gallery import check_gallery, walk_gallery
 from indexing.indexer import embed_files
 from indexing.search import OpenIndex
 
-COLUMNS = ("query", "rank", "id", "path", "label", "score", "reason")
+COLUMNS = ("query", "rank", "id", "path", "label", "attributes", "score", "reason")  # attributes as a JSON object
 _ROWS_AT_A_TIME = 10_000
 
 
@@ -81,7 +82,8 @@ def search_folder(
                     batch.queries += 1
                     found = opened.search_vector(photo.vector, k=k, min_score=min_score, where=where)
                     batch.results += len(found)
-                    yield from ({"query": query, "rank": rank, **asdict(result)} for rank, result in enumerate(found, start=1))
+                    for rank, result in enumerate(found, start=1):
+                        yield {"query": query, "rank": rank, **asdict(result), "attributes": as_json(result.attributes)}
                 if progress is not None:
                     progress(done, len(photos))
         yield from ({"query": failure.path, "reason": failure.reason} for failure in batch.failed)
@@ -114,7 +116,7 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = (pa.string(), pa.int32(), pa.int64(), pa.string(), pa.string(), pa.float32(), pa.string())
+    types = (pa.string(), pa.int32(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float32(), pa.string())
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     with pq.ParquetWriter(path, schema) as writer:
         while some := list(islice(rows, _ROWS_AT_A_TIME)):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.database import connect, in_words, transaction
+from indexing.descriptions import Described, Descriptions, as_json, parse_folder_names
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import PhotoFile
@@ -33,10 +34,12 @@ CREATE TABLE models (
 CREATE TABLE items (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again for another photo
     path TEXT NOT NULL,                    -- relative to the gallery, forward slashes; of one that is gone, where it was last
-    size INTEGER NOT NULL,                 -- bytes
-    mtime_ns INTEGER NOT NULL,
+    source TEXT NOT NULL DEFAULT 'folder' CHECK (source IN ('folder', 'table')),  -- the gallery, or a table of vectors
+    size INTEGER,                          -- bytes; null, like the time, of what no file has been seen of
+    mtime_ns INTEGER,
     hash BLOB,                             -- of the file's bytes; null where they could not be read, or not since version 1
     label TEXT,
+    attributes TEXT NOT NULL DEFAULT '{{}}', -- a JSON object of texts
     state TEXT NOT NULL CHECK (state IN ('ready', 'failed', 'gone')),
     reason TEXT CHECK ((reason IS NOT NULL) = (state = 'failed')),
     width INTEGER,                         -- of the original, upright, in pixels
@@ -68,8 +71,8 @@ INSERT INTO meta SELECT key, value FROM meta_1 WHERE key NOT IN ('fingerprint', 
 INSERT INTO meta VALUES ('model', 1);
 INSERT INTO models SELECT 1, found.value, wide.value FROM meta_1 AS found, meta_1 AS wide
     WHERE found.key = 'fingerprint' AND wide.key = 'dimension';
-INSERT INTO items SELECT id, path, size, mtime_ns, NULL, label, state, reason, width, height,
-    (SELECT value FROM meta WHERE key = 'sequence') FROM items_1;
+INSERT INTO items (id, path, size, mtime_ns, label, state, reason, width, height, changed)
+    SELECT id, path, size, mtime_ns, label, state, reason, width, height, value FROM items_1, meta WHERE key = 'sequence';
 INSERT INTO vectors SELECT id, 1, norm, vector FROM items_1 WHERE vector IS NOT NULL;
 DROP TABLE items_1; DROP TABLE meta_1;
 DELETE FROM sqlite_sequence WHERE name = 'items';
@@ -78,10 +81,11 @@ DROP TABLE last_id;
 """
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
-DROP VIEW IF EXISTS kept; DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS pending;
+DROP VIEW IF EXISTS kept; DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending;
 CREATE TEMP TABLE walk (
-    path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER
+    path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER, attributes TEXT
 ) WITHOUT ROWID;
+CREATE TEMP TABLE described (path TEXT PRIMARY KEY, label TEXT, attributes TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT);
 CREATE TEMP VIEW kept AS  -- items whose file is there, or may be there for all that is known: '0' follows '/'
     SELECT path FROM walk WHERE reason IS NULL
@@ -89,9 +93,17 @@ CREATE TEMP VIEW kept AS  -- items whose file is there, or may be there for all 
     UNION SELECT items.path FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0'
         WHERE unseen AND state != 'gone';
 """
+_DESCRIBE = """
+UPDATE walk SET label = COALESCE(described.label, walk.label), attributes = json_patch(walk.attributes, described.attributes)
+FROM described WHERE described.path = walk.path
+"""
+_DESCRIBED_ANEW = """
+items.path = walk.path AND state != 'gone' AND walk.reason IS NULL
+    AND (items.label IS NOT walk.label OR items.attributes != walk.attributes)
+"""
 _RECORD_UNREADABLE = """
-INSERT INTO items (path, size, mtime_ns, label, state, reason, changed)
-SELECT path, size, mtime_ns, label, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
+INSERT INTO items (path, size, mtime_ns, label, attributes, state, reason, changed)
+SELECT path, size, mtime_ns, label, attributes, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
 ON CONFLICT (path) WHERE state != 'gone' DO NOTHING
 """
 _FIND_UNSEEN = """
@@ -101,21 +113,25 @@ _FIND_PENDING = """
 INSERT INTO pending (path)
 SELECT walk.path FROM walk LEFT JOIN items ON items.path = walk.path AND state != 'gone'
 WHERE walk.reason IS NULL
-    AND (items.id IS NULL OR (items.state = 'failed' AND ?) OR items.size != walk.size OR items.mtime_ns != walk.mtime_ns)
+    AND (items.id IS NULL OR (items.state = 'failed' AND ?) OR items.size IS NOT walk.size OR items.mtime_ns IS NOT walk.mtime_ns)
 ORDER BY walk.path
 """
-_COMPARE = """
+_GONE = "state = 'ready' AND source = 'folder' AND path NOT IN (SELECT path FROM kept)"
+_COMPARE = f"""
 SELECT
     (SELECT COUNT(*) FROM pending),
     (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
-    (SELECT COUNT(*) FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept))
+    (SELECT COUNT(*) FROM items WHERE {_GONE}),
+    (SELECT COUNT(*) FROM items, walk WHERE {_DESCRIBED_ANEW}),
+    (SELECT COUNT(*) FROM described WHERE path NOT IN (SELECT path FROM walk))
 """
 _RECORD = """
-INSERT INTO items (path, size, mtime_ns, label, hash, state, reason, width, height, changed)
-SELECT path, size, mtime_ns, label, :hash, :state, :reason, :width, :height, :changed FROM walk WHERE path = :path
-ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,
-    label = excluded.label, hash = excluded.hash, state = excluded.state, reason = excluded.reason, width = excluded.width,
-    height = excluded.height, changed = MAX(changed, excluded.changed)
+INSERT INTO items (path, size, mtime_ns, label, attributes, hash, state, reason, width, height, changed)
+SELECT path, size, mtime_ns, label, attributes, :hash, :state, :reason, :width, :height, :changed FROM walk WHERE path = :path
+ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET source = excluded.source, size = excluded.size,
+    mtime_ns = excluded.mtime_ns, label = excluded.label, attributes = excluded.attributes, hash = excluded.hash,
+    state = excluded.state, reason = excluded.reason, width = excluded.width, height = excluded.height,
+    changed = MAX(changed, excluded.changed)
 RETURNING id
 """
 # Of one that could be found once, searches may still have to learn that it cannot any more.
@@ -124,8 +140,8 @@ _FORGET_FAILED = (
     "UPDATE items SET state = 'gone', reason = NULL WHERE state = 'failed'",
 )
 _COME_BACK = """
-UPDATE items SET state = 'ready', changed = :changed, path = :path,
-    (size, mtime_ns, label) = (SELECT size, mtime_ns, label FROM walk WHERE path = :path)
+UPDATE items SET state = 'ready', source = 'folder', changed = :changed, path = :path,
+    (size, mtime_ns, label, attributes) = (SELECT size, mtime_ns, label, attributes FROM walk WHERE path = :path)
 WHERE id = :id
 """
 _ADD_VECTOR = "INSERT INTO vectors SELECT ?, value, ?, ? FROM meta WHERE key = 'model'"
@@ -162,13 +178,23 @@ class About:
 
 @dataclass(frozen=True)
 class Item:
-    """A photo of an index: path relative to the gallery, original size in pixels, unit vector [D] and its norm before."""
+    """A photo of an index.
+
+    Attributes:
+        id: its own for ever.
+        path: relative to the gallery.
+        label, attributes: what is known of it besides.
+        width, height: original size in pixels; None of a vector from a table, without a photo.
+        vector: [D] of unit length.
+        norm: length of the embedding before.
+    """
 
     id: int
     path: str
     label: str | None
-    width: int
-    height: int
+    attributes: dict[str, str]
+    width: int | None
+    height: int | None
     vector: NDArray[np.float32]
     norm: float
 
@@ -199,15 +225,24 @@ class EmbeddedPhoto:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a walk of the gallery means: photos to embed, photos unchanged, items whose file is gone.
+    """What a walk of the gallery means, in numbers.
 
-    Items stay that may have their file still: those below a folder that could not be listed, and the ``unseen``, each with
-    the reason why its file could not be looked at.
+    Items stay that may have their file still: those below a folder that could not be listed, and the ``unseen``.
+
+    Attributes:
+        pending: photos to embed.
+        unchanged: photos with the file that they had.
+        gone: items whose file is gone.
+        relabelled: items that have another label or other attributes than before.
+        absent: photos that a manifest tells of and that are not there.
+        unseen: items whose file could not be looked at, each with the reason.
     """
 
     pending: int
     unchanged: int
     gone: int
+    relabelled: int
+    absent: int
     unseen: list[Failure]
 
 
@@ -410,6 +445,14 @@ class Catalogue:
         found = dict(self._rows("SELECT key, value FROM meta WHERE key IN ('kind', 'target', 'memory')"))
         return Plan(**found)
 
+    def descriptions(self) -> Descriptions:
+        """Where labels and attributes of the photos come from."""
+        found = dict(self._rows("SELECT key, value FROM meta WHERE key IN ('folder_names', 'manifest')"))
+        names, manifest = found.get("folder_names"), found.get("manifest")
+        return Descriptions(
+            Descriptions().folder_names if names is None else parse_folder_names(names), manifest and Path(manifest)
+        )
+
     def excluded(self) -> list[str]:
         """Globs of the paths that are left out."""
         return [glob for (glob,) in self._rows("SELECT glob FROM excluded ORDER BY glob")]
@@ -441,11 +484,11 @@ class Catalogue:
         query = "SELECT label, COUNT(*) FROM items WHERE state = 'ready' AND label IS NOT NULL GROUP BY label ORDER BY label"
         return dict(self._rows(query))
 
-    def paths_and_labels(self, ids: list[int]) -> dict[int, tuple[str, str | None]]:
-        """Path and label of each of these items; ids that are gone are left out."""
-        query = "SELECT id, path, label FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
+    def known(self, ids: list[int]) -> dict[int, tuple[str, str | None, dict[str, str]]]:
+        """Path, label and attributes of each of these items; ids that are gone are left out."""
+        query = "SELECT id, path, label, attributes FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
         rows = self._rows(query, json.dumps(ids))
-        return {item_id: (path, label) for item_id, path, label in rows}
+        return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
 
     @contextmanager
     def vectors(self) -> Iterator[Vectors]:
@@ -481,11 +524,11 @@ class Catalogue:
         return int(count)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        columns = "items.id, path, label, width, height, vector, norm"
+        columns = "items.id, path, label, attributes, width, height, vector, norm"
         rows = self._rows(f"SELECT {columns} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
         return [
-            Item(item_id, path, label, width, height, np.frombuffer(vector, np.float32), norm)
-            for item_id, path, label, width, height, vector, norm in rows
+            Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm)
+            for item_id, path, label, attributes, width, height, vector, norm in rows
         ]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -494,21 +537,32 @@ class Catalogue:
 
     # Writing, by one thread of the indexer
 
-    def compare(self, photos: Iterable[PhotoFile], *, retry_failed: bool = True) -> Comparison:
+    def compare(
+        self, photos: Iterable[PhotoFile], *, described: Iterable[Described] = (), retry_failed: bool = True
+    ) -> Comparison:
         """Take in what a walk of the gallery found and say what it means for the items; none is changed yet.
 
         Args:
+            described: what a manifest says of them; it goes before what their folders say.
             retry_failed: whether files that could not be read are pending though they look as they did then.
         """
-        rows = ((photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason, photo.unseen) for photo in photos)
+        rows = (
+            (photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason, photo.unseen, as_json(photo.attributes))
+            for photo in photos
+        )
+        told = ((one.path, one.label, as_json(one.attributes)) for one in described)
         with self._lock, in_words(self.path):
             self._connection.executescript(_WALK)
             with transaction(self._connection, "DEFERRED"):
-                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?)", rows)
+                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                self._connection.executemany("INSERT INTO described VALUES (?, ?, ?)", told)
+                self._connection.execute(_DESCRIBE)
                 self._connection.execute(_FIND_PENDING, (retry_failed,))
                 ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
-        ((pending, unchanged, gone),) = self._rows(_COMPARE)
-        return Comparison(pending, unchanged, gone, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)])
+        ((pending, unchanged, gone, relabelled, absent),) = self._rows(_COMPARE)
+        return Comparison(
+            pending, unchanged, gone, relabelled, absent, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)]
+        )
 
     def pending(self) -> Iterator[str]:
         """Paths of the photos that have to be embedded after a compare: new, changed, or failed before; sorted.
@@ -520,17 +574,21 @@ class Catalogue:
             yield from (path for _, path in page)
             last = page[-1][0]
 
-    def drop_gone(self) -> None:
-        """After a compare, take items out of the search whose file is gone, and note the files that are known to be unreadable.
+    def settle(self) -> None:
+        """After a compare, take in all that needs no embedding.
 
-        They keep their ids and vectors, should their photos turn up elsewhere.
+        Items whose file is gone leave the search, but keep their ids and vectors, should their photos turn up elsewhere. The
+        others get the labels and attributes that they have now. Files that are known to be unreadable are noted.
         """
         with self._write() as connection:
-            rows = connection.execute("SELECT id FROM items WHERE state = 'ready' AND path NOT IN (SELECT path FROM kept)")
+            connection.execute(
+                f"UPDATE items SET label = walk.label, attributes = walk.attributes FROM walk WHERE {_DESCRIBED_ANEW}"
+            )
+            rows = connection.execute(f"SELECT id FROM items WHERE {_GONE}")
             for (item_id,) in rows.fetchall():
                 connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
             for statement in _FORGET_FAILED:
-                connection.execute(f"{statement} AND path NOT IN (SELECT path FROM kept)")
+                connection.execute(f"{statement} AND source = 'folder' AND path NOT IN (SELECT path FROM kept)")
             connection.execute(_RECORD_UNREADABLE)
 
     def knows(self, digest: bytes) -> bool:
@@ -612,6 +670,15 @@ class Catalogue:
             connection.execute("DELETE FROM meta WHERE key IN ('kind', 'target', 'memory')")
             asked = [(key, value) for key, value in asdict(plan).items() if value is not None]
             connection.executemany("INSERT INTO meta VALUES (?, ?)", asked)
+
+    def set_descriptions(self, descriptions: Descriptions) -> None:
+        """Take labels and attributes from elsewhere, from the next compare on."""
+        found = {"folder_names": "/".join(descriptions.folder_names)}
+        if descriptions.manifest is not None:
+            found["manifest"] = str(descriptions.manifest)
+        with self._write() as connection:
+            connection.execute("DELETE FROM meta WHERE key IN ('folder_names', 'manifest')")
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", found.items())
 
     def forget_gone(self) -> int:
         """Delete the items whose photos are gone and give the room back; returns their number. No base may hold them."""

@@ -1,4 +1,4 @@
-"""Which photos a search may find: by label, path, time and size, all of them at once."""
+"""Which photos a search may find: by label, attributes, path, time and size, all of them at once."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,12 +14,14 @@ class Filter:
 
     Attributes:
         labels: one of these; empty for any.
+        attributes: names and values; of several values for a name, one of them.
         path: glob of the path relative to the gallery; ``*`` matches slashes too.
         since, until: when the file was last changed, both included, in UTC.
         min_side: pixels of the photo's shorter side at least.
     """
 
     labels: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
     path: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -30,17 +32,20 @@ class Filter:
         cls,
         *,
         labels: tuple[str, ...] = (),
+        attributes: tuple[str, ...] = (),
         path: str | None = None,
         since: str | None = None,
         until: str | None = None,
         min_side: int | None = None,
     ) -> "Filter | None":
-        """From words such as ``2026-01-31`` or ``2026-01-31T12:00``; None when nothing is asked.
+        """From words such as ``colour=red``, ``2026-01-31`` or ``2026-01-31T12:00``; None when nothing is asked.
 
         Raises:
-            HdmlError: a date cannot be read.
+            HdmlError: an attribute or a date cannot be read.
         """
-        found = cls(labels, path, _moment(since, clock.min), _moment(until, clock.max), min_side)
+        found = cls(
+            labels, tuple(map(_attribute, attributes)), path, _moment(since, clock.min), _moment(until, clock.max), min_side
+        )
         return None if found == cls() else found
 
     def sql(self) -> tuple[str, list[Any]]:
@@ -48,6 +53,10 @@ class Filter:
         conditions: list[tuple[str, list[Any]]] = []
         if self.labels:
             conditions.append((f"label IN ({', '.join('?' * len(self.labels))})", list(self.labels)))
+        for name in sorted({name for name, _ in self.attributes}):
+            values = [value for each, value in self.attributes if each == name]
+            marks = ", ".join("?" * len(values))
+            conditions.append((f"json_extract(attributes, ?) IN ({marks})", [f'$."{name}"', *values]))
         if self.path is not None:
             conditions.append(("path GLOB ?", [self.path]))
         if self.since is not None:
@@ -57,6 +66,13 @@ class Filter:
         if self.min_side is not None:
             conditions.append(("MIN(width, height) >= ?", [self.min_side]))
         return " AND ".join(text for text, _ in conditions) or "TRUE", [value for _, values in conditions for value in values]
+
+
+def _attribute(words: str) -> tuple[str, str]:
+    name, equals, value = words.partition("=")
+    if not name or not equals or '"' in name:
+        raise HdmlError(f"an attribute must be given as name=value, such as colour=red, not {words}")
+    return name, value
 
 
 def _moment(words: str | None, of_a_day: clock) -> datetime | None:

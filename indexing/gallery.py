@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +28,7 @@ class PhotoFile:
         mtime_ns: time of the last change, in nanoseconds since 1970.
         reason: why it cannot be read, where that is known without opening it.
         unseen: whether it, or what lies below it if it is a folder, may be there all the same and only could not be looked at.
+        attributes: what else is known of it, by name.
     """
 
     path: str
@@ -36,6 +37,7 @@ class PhotoFile:
     mtime_ns: int = 0
     reason: str | None = None
     unseen: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_gallery(gallery: Path) -> Path:

@@ -19,7 +19,8 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
+from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
+from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import onnx_providers
 from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
@@ -56,6 +57,8 @@ class IndexReport:
     Attributes:
         index: the index's folder.
         added, updated, moved, removed, unchanged: numbers of photos; a moved one has another path, and the id that it had.
+        relabelled: number of photos with another label or other attributes than before.
+        absent: number of photos that the manifest tells of, and that are not there.
         failed: every file of the gallery that could not be read, with its reason.
         items: photos that can be searched now; may be 0 when all failed.
         images_per_second: of the embedding; 0 when there was none.
@@ -67,6 +70,8 @@ class IndexReport:
     moved: int
     removed: int
     unchanged: int
+    relabelled: int
+    absent: int
     failed: list[Failure]
     items: int
     images_per_second: float
@@ -81,6 +86,7 @@ def update_index(
     workers: int | None = None,
     remove: Sequence[str] = (),
     restore: Sequence[str] = (),
+    descriptions: Descriptions | None = None,
     plan: Plan | None = None,
     retry_failed: bool = True,
     progress: Callable[[Progress], None] | None = None,
@@ -100,25 +106,28 @@ def update_index(
         remove: globs of paths, relative to the gallery, to leave out from now on though their files are there; ``*`` matches
             slashes too.
         restore: globs that were given as ``remove`` before, to take back.
+        descriptions: where labels and attributes come from, from now on; None leaves it as it is.
         plan: what is asked of the bases from now on; None leaves it as it is. A base that was built to another is built anew.
         retry_failed: whether files that could not be read are tried again though they look as they did then.
         progress: called after every batch, in the calling thread.
 
     Raises:
         HdmlError: no such folder, one that cannot be listed, no photo in it, an index of another encoder or gallery or one that
-            another process is indexing, a full disk.
+            another process is indexing, a manifest that cannot be read, a full disk.
     """
     gallery = check_gallery(gallery)
-    photos = _at_least_one(walk_gallery(gallery), gallery)
     metadata = None
     if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
+        _at_least_one(walk_gallery(gallery), gallery)
         metadata = read_metadata(encoder_path)
         onnx_providers(device)
     with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
         catalogue.include(restore)
         catalogue.exclude(remove)
-        comparison = catalogue.compare(without_excluded(photos, catalogue.excluded()), retry_failed=retry_failed)
-        catalogue.drop_gone()
+        comparison = compare_gallery(catalogue, descriptions, retry_failed=retry_failed)
+        if descriptions is not None:
+            catalogue.set_descriptions(descriptions)
+        catalogue.settle()
         total, started = Recorded(), time.perf_counter()
         # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.
         for known in (catalogue.knows, _none_is_known):
@@ -144,6 +153,8 @@ def update_index(
             moved=total.moved,
             removed=comparison.gone - total.moved,
             unchanged=comparison.unchanged + total.touched,
+            relabelled=comparison.relabelled,
+            absent=comparison.absent,
             failed=sorted([*catalogue.failures(), *comparison.unseen], key=lambda failure: failure.path),
             items=catalogue.count(),
             images_per_second=speed if total.photos else 0.0,
@@ -158,7 +169,24 @@ def _at_least_one(photos: Iterator[PhotoFile], gallery: Path) -> Iterator[PhotoF
     return chain([first], photos)
 
 
-def without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator[PhotoFile]:
+def compare_gallery(catalogue: Catalogue, descriptions: Descriptions | None = None, *, retry_failed: bool = True) -> Comparison:
+    """Walk the gallery of an index and say what it means for the items; none is changed yet.
+
+    Args:
+        descriptions: where labels and attributes come from; None for where they came from the last time.
+        retry_failed: as for :meth:`Catalogue.compare`.
+
+    Raises:
+        HdmlError: the gallery cannot be listed or holds no photo, or its manifest cannot be read.
+    """
+    gallery, descriptions = catalogue.about().gallery, descriptions or catalogue.descriptions()
+    photos = _without_excluded(_at_least_one(walk_gallery(gallery), gallery), catalogue.excluded())
+    named = name_by_folders(photos, descriptions.folder_names)
+    described = () if descriptions.manifest is None else read_descriptions(descriptions.manifest, gallery)
+    return catalogue.compare(named, described=described, retry_failed=retry_failed)
+
+
+def _without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator[PhotoFile]:
     """The photos whose path, relative to the gallery, matches none of the globs."""
     excluded = [re.compile(fnmatch.translate(glob)).match for glob in globs]
     return (photo for photo in photos if not any(matches(photo.path) for matches in excluded))

@@ -20,11 +20,12 @@ from indexing.preprocess import ImageSource
 
 @dataclass(frozen=True)
 class Result:
-    """An item found: its path relative to the gallery, its label if known, and its cosine similarity to the query."""
+    """An item found: its path relative to the gallery, what is known of it, and its cosine similarity to the query."""
 
     id: int
     path: str
     label: str | None
+    attributes: dict[str, str]
     score: float
 
 
@@ -126,7 +127,7 @@ class OpenIndex:
             raise HdmlError(f"the number of results must be at least 1, not {k}")
         unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
         ids, scores = self._nearest(unit, k, where)
-        known = self.catalogue.paths_and_labels(ids)
+        known = self.catalogue.known(ids)
         return [
             Result(item_id, *known[item_id], score)
             for item_id, score in zip(ids, scores, strict=True)

@@ -10,10 +10,9 @@ import numpy as np
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
-from indexing.gallery import walk_gallery
 from indexing.generation import open_generation
 from indexing.index import cached_sequences, load_cache, remove_caches
-from indexing.indexer import merge, without_excluded
+from indexing.indexer import compare_gallery, merge
 from indexing.lock import indexing_alone
 
 _EIGHT_BITS = 0.02  # that a value may be off where a base keeps eight bits of it
@@ -136,9 +135,12 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
 
 def _behind(catalogue: Catalogue) -> list[str]:
     try:
-        photos = without_excluded(walk_gallery(catalogue.about().gallery), catalogue.excluded())
-        comparison = catalogue.compare(photos)
+        comparison = compare_gallery(catalogue)
     except HdmlError as error:
         return [str(error)]
-    counted = {"new, changed or unreadable before": comparison.pending, "gone": comparison.gone}
+    counted = {
+        "new, changed or unreadable before": comparison.pending,
+        "gone": comparison.gone,
+        "under another label or with other attributes": comparison.relabelled,
+    }
     return [f"{count} photos are {what}" for what, count in counted.items() if count]

@@ -40,6 +40,7 @@ def test_every_photo_of_the_folder_is_in_the_index(trained: Trained) -> None:
         "moved": 0,
         "removed": 0,
         "unchanged": 0,
+        "relabelled": 0,
         "failed": [],
     }
 

@@ -30,7 +30,7 @@ from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
 
 ANSWER = {"query", "index", "model", "elapsed_ms", "results"}
-RESULT = {"id", "path", "label", "score"}
+RESULT = {"id", "path", "label", "attributes", "score"}
 
 
 def refused(response: Response) -> tuple[int, str]:
@@ -69,6 +69,7 @@ def test_filters_narrow_the_results(client: TestClient, photos: Path) -> None:
     asked = "/v1/search?k=30&label=red-right&label=blue-left&path=*/[01].jpg&min_side=1"
     found = {result["path"] for result in client.post(asked, content=content).json()["results"]}
     assert found == {f"{label}/{number}.jpg" for label in ("red-right", "blue-left") for number in (0, 1)}
+    assert client.post("/v1/search?attribute=colour%3Dred", content=content).json()["results"] == []
     refused = client.post("/v1/search?since=lately", content=content)
     assert refused.status_code == 400
     assert "a date must be given as" in refused.text
@@ -171,7 +172,7 @@ def test_page_visit_reads_no_vector(client: TestClient, opened: OpenIndex, monke
     for route in ("/v1/indexes", "/v1/labels", "/v1/items", "/v1/items?label=red-right"):
         assert client.get(route).status_code == 200
     labels = opened.catalogue.labels()
-    assert opened.catalogue.paths_and_labels([surprising_anchor(opened)]).popitem()[1][1] in labels
+    assert opened.catalogue.known([surprising_anchor(opened)]).popitem()[1][1] in labels
 
 
 def test_thumbnail_is_encoded_anew_upright_and_small(client: TestClient, opened: OpenIndex, photos: Path) -> None:

@@ -65,7 +65,7 @@ def test_json_counts_photos_and_lists_what_failed_with_its_reason(hdml: Command,
     assert (done.code, len(done.stdout.splitlines())) == (0, 1)
     answer = done.json
     failed = answer.pop("failed")
-    assert answer == {"index": "photos", "added": 20, "updated": 0, "moved": 0, "removed": 0, "unchanged": 0}
+    assert answer == {"index": "photos", "added": 20, "updated": 0, "moved": 0, "removed": 0, "unchanged": 0, "relabelled": 0}
     assert {failure["path"] for failure in failed} == reasons.keys()
     for failure in failed:
         assert failure.keys() == {"path", "reason"}
@@ -78,8 +78,25 @@ def test_second_run_tells_what_changed_since(hdml: Command, photos: Path) -> Non
     shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
     shutil.copyfile(photos / "red-right" / "1.jpg", photos / "blue-left" / "0.jpg")
     (photos / "green-left" / "4.jpg").unlink()
-    expected = {"index": "photos", "added": 1, "updated": 1, "moved": 0, "removed": 1, "unchanged": 18, "failed": []}
+    counts = {"added": 1, "updated": 1, "moved": 0, "removed": 1, "unchanged": 18, "relabelled": 0}
+    expected = {"index": "photos", **counts, "failed": []}
     assert hdml("index", photos, "--json").json == expected
+
+
+@pytest.mark.usefixtures("workspace")
+def test_folders_and_a_manifest_tell_labels_and_attributes(hdml: Command, photos: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"path,label,colour\n{photos / 'red-right/0.jpg'},apple,red\nabsent.jpg,pear,green\n")
+    told = hdml("index", photos, "--folder-names", "side", "--manifest", manifest).stdout
+    assert "The manifest tells of 1 photos that are not in" in told
+    query = photos / "red-right" / "0.jpg"
+    (found,) = hdml("search", query, "--attribute", "colour=red", "--json").json["results"]
+    assert (found["label"], found["attributes"]) == ("apple", {"side": "red-right", "colour": "red"})
+    answer = hdml("index", photos, "--manifest", "none", "--json").json
+    assert (answer["unchanged"], answer["relabelled"]) == (20, 1)
+    assert hdml("search", query, "--attribute", "colour=red", "--json").json["results"] == []
+    assert len(hdml("search", query, "--attribute", "side=red-right", "--json").json["results"]) == 5
+    assert "such as visit/label" in hdml("index", photos, "--folder-names", "a//b").sentence
 
 
 def test_person_is_told_what_was_used_written_and_left_out(hdml: Command, photos: Path, workspace: Path) -> None:

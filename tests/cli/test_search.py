@@ -45,7 +45,7 @@ def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
     assert (answer["query"], answer["index"], answer["model"]) == (str(query), "photos", TINY.fingerprint)
     assert answer["elapsed_ms"] > 0
     assert len(answer["results"]) == 10
-    assert all(result.keys() == {"id", "path", "label", "score"} for result in answer["results"])
+    assert all(result.keys() == {"id", "path", "label", "attributes", "score"} for result in answer["results"])
     scores = [result["score"] for result in answer["results"]]
     assert scores == sorted(scores, reverse=True)
     first = answer["results"][0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.descriptions import Described, Descriptions
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
 from tests.indexing.conftest import ordinary_user
@@ -95,7 +96,7 @@ def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_
         first, second = catalogue.item_at("a.jpg").id, catalogue.item_at("cats/b.jpg").id
         comparison = catalogue.compare([PhotoFile("a.jpg", None, 1, 5), PhotoFile("new.jpg", None, 1, 1)])
         assert comparison.gone == 1
-        catalogue.drop_gone()
+        catalogue.settle()
         assert catalogue.record([("a.jpg", ready(7)), ("new.jpg", ready(8))]) == Recorded(added=1, updated=1, failed=0)
         assert catalogue.item_at("a.jpg").id == first
         np.testing.assert_array_equal(catalogue.item(first).vector, vector(7))
@@ -106,12 +107,54 @@ def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_
             catalogue.item_at("cats/b.jpg")
 
 
+def test_labels_and_attributes_follow_what_is_told_without_embedding(index_dir: Path) -> None:
+    photos = [PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2, attributes={"age": "3"})]
+    told = [Described("a.jpg", "dogs", {"colour": "red"}), Described("cats/b.jpg", None, {"colour": "blue", "age": "4"})]
+    with Catalogue(index_dir) as catalogue:
+        before = catalogue.sequence()
+        for described, relabelled, labels, attributes in (
+            (told, 2, ["dogs", "cats"], [{"colour": "red"}, {"age": "4", "colour": "blue"}]),
+            (told, 0, ["dogs", "cats"], [{"colour": "red"}, {"age": "4", "colour": "blue"}]),
+            ([*told[:1], Described("absent.jpg", "x", {})], 1, ["dogs", "cats"], [{"colour": "red"}, {"age": "3"}]),
+            ([], 1, [None, "cats"], [{}, {"age": "3"}]),
+        ):
+            comparison = catalogue.compare(photos, described=described, retry_failed=False)
+            assert (comparison.relabelled, comparison.absent) == (
+                relabelled,
+                len(described) == 2 and described[1].path == "absent.jpg",
+            )
+            assert comparison.pending == 0
+            catalogue.settle()
+            assert [(item.label, item.attributes) for item in catalogue.items()] == list(zip(labels, attributes, strict=True))
+        assert catalogue.sequence() == before
+
+
+def test_new_and_moved_photos_come_with_their_attributes(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        catalogue.compare(
+            [PhotoFile("a.jpg", None, 1, 1), PhotoFile("d.jpg", None, 2, 2), PhotoFile("e.jpg", None, 3, 3)],
+            described=[Described("d.jpg", "dogs", {"age": "1"}), Described("e.jpg", None, {"age": "2"})],
+        )
+        catalogue.settle()
+        assert catalogue.record([("d.jpg", known(2)), ("e.jpg", ready(5))]) == Recorded(moved=1, added=1)
+        found = {item.path: (item.label, item.attributes) for item in catalogue.items()}
+        assert found == {"a.jpg": (None, {}), "d.jpg": ("dogs", {"age": "1"}), "e.jpg": (None, {"age": "2"})}
+
+
+def test_where_descriptions_come_from_is_remembered(index_dir: Path, tmp_path: Path) -> None:
+    with Catalogue(index_dir) as catalogue:
+        assert catalogue.descriptions() == Descriptions()
+        for descriptions in (Descriptions(("visit", "label"), tmp_path / "m.csv"), Descriptions(("visit",)), Descriptions()):
+            catalogue.set_descriptions(descriptions)
+            assert catalogue.descriptions() == descriptions
+
+
 def test_a_moved_photo_keeps_its_id_and_vector_and_takes_its_new_folders_label(index_dir: Path) -> None:
     with Catalogue(index_dir) as catalogue:
         before = catalogue.item_at("cats/b.jpg")
         sequence = catalogue.sequence()
         assert catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("dogs/b.jpg", "dogs", 2, 7)]).gone == 1
-        catalogue.drop_gone()
+        catalogue.settle()
         assert catalogue.knows(digest(2))
         assert catalogue.record([("dogs/b.jpg", known(2))]) == Recorded(moved=1)
         after = catalogue.item_at("dogs/b.jpg")
@@ -125,10 +168,10 @@ def test_a_photo_that_was_gone_for_a_while_comes_back_as_the_item_that_it_was(in
     with Catalogue(index_dir) as catalogue:
         item_id = catalogue.item_at("cats/b.jpg").id
         catalogue.compare([PhotoFile("a.jpg", None, 1, 1)])
-        catalogue.drop_gone()
+        catalogue.settle()
     with Catalogue(index_dir) as catalogue:
         catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("b.jpg", None, 2, 2)])
-        catalogue.drop_gone()
+        catalogue.settle()
         assert catalogue.record([("b.jpg", known(2))]) == Recorded(added=1)
         assert catalogue.item_at("b.jpg").id == item_id
 
@@ -199,7 +242,7 @@ def test_the_sequence_moves_with_the_vectors_and_with_nothing_else(index_dir: Pa
         before = catalogue.sequence()
         catalogue.mark_updated()
         catalogue.compare([PhotoFile("a.jpg", None, 1, 5), PhotoFile("c.jpg", None, 3, 3), PhotoFile("cats/b.jpg", "cats", 2, 2)])
-        catalogue.drop_gone()
+        catalogue.settle()
         catalogue.record([("c.jpg", EmbeddedPhoto(Path("c"), reason="torn still")), ("a.jpg", ready(1))])  # touched, not changed
         assert catalogue.sequence() == before
         catalogue.record([("a.jpg", ready(9))])
@@ -223,7 +266,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(index_dir: Path) -> None
 def test_files_known_to_be_unreadable_are_listed_and_replace_their_item(index_dir: Path) -> None:
     with Catalogue(index_dir) as catalogue:
         catalogue.compare([PhotoFile("a.jpg", None, reason="it is not a regular file"), PhotoFile("cats/b.jpg", "cats", 2, 2)])
-        catalogue.drop_gone()
+        catalogue.settle()
         assert list(catalogue.pending()) == []
         assert catalogue.failures() == [Failure("a.jpg", "it is not a regular file")]
         assert catalogue.count() == 1
@@ -240,13 +283,13 @@ def test_items_whose_files_could_not_be_looked_at_stay_as_they_are(index_dir: Pa
     for gone in (2, 0):  # the second time the folder itself is known as unreadable
         with Catalogue(index_dir) as catalogue:
             comparison = catalogue.compare([stray, cats])
-            catalogue.drop_gone()
+            catalogue.settle()
             assert (comparison.gone, comparison.unseen) == (gone, [Failure("a.jpg", "astray")])
             assert catalogue.failures() == [Failure("cats", "closed"), Failure("cats/torn.jpg", "torn")]
             assert [item.id for item in catalogue.items()] == before
     with Catalogue(index_dir) as catalogue:
         catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2)])
-        catalogue.drop_gone()
+        catalogue.settle()
         assert [item.id for item in catalogue.items()] == before
         assert catalogue.failures() == []
 

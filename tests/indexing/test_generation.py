@@ -36,7 +36,7 @@ class Gallery:
 
     def update(self) -> None:
         self.catalogue.compare(PhotoFile(name, None, 1, seed) for name, seed in self.seeds.items())
-        self.catalogue.drop_gone()
+        self.catalogue.settle()
         self.catalogue.record([(name, embedded(self.seeds[name])) for name in self.catalogue.pending()])
 
     def merge(self) -> None:

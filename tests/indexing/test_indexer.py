@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from indexing.catalogue import Catalogue, Failure
+from indexing.descriptions import Descriptions
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import Progress, embed_files, update_index
@@ -135,6 +136,30 @@ def test_moved_and_renamed_photos_keep_their_ids_and_are_not_embedded_again(
     assert after["copy.jpg"][1] == before["red-right/0.jpg"][1]
     again = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
     assert (again.added, again.moved, again.unchanged) == (0, 0, 21)
+
+
+def test_labels_and_attributes_may_come_from_elsewhere(photos: Path, index_dir: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    before = contents(index_dir)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"path,label,colour\n{photos / 'red-right/0.jpg'},apple,red\nelsewhere.jpg,pear,green\n")
+    by_both = Descriptions(("side",), manifest)
+    for descriptions, relabelled in ((by_both, 20), (None, 0)):  # it is remembered
+        report = update_index(photos, index_dir, index_dir / "encoder.onnx", descriptions=descriptions, device="cpu")
+        assert (report.unchanged, report.relabelled, report.absent) == (20, relabelled, 1)
+        with Catalogue(index_dir) as catalogue:
+            assert catalogue.labels() == {"apple": 1}
+            assert catalogue.item_at("red-right/0.jpg").attributes == {"side": "red-right", "colour": "red"}
+            assert catalogue.item_at("red-right/1.jpg").attributes == {"side": "red-right"}
+    manifest.unlink()
+    with pytest.raises(HdmlError, match=r"there is no file .*manifest\.csv"):
+        update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    other = Descriptions(manifest=tmp_path / "other.csv")
+    with pytest.raises(HdmlError, match=r"there is no file .*other\.csv"):
+        update_index(photos, index_dir, index_dir / "encoder.onnx", descriptions=other, device="cpu")
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", descriptions=Descriptions(), device="cpu")
+    assert (report.unchanged, report.relabelled, report.absent) == (20, 20, 0)
+    assert contents(index_dir) == before
 
 
 def test_photos_that_take_one_anothers_names_are_told_apart(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:

@@ -146,7 +146,7 @@ def test_what_is_gone_or_changed_since_the_base_is_never_found_in_it(kind: str, 
         before = open_generation(tmp_path, catalogue, "cpu")
         assert before.base.manifest.kind == kind
         catalogue.compare([*(photo(number) for number in range(20, 1180)), *(photo(number, 2) for number in range(1180, 1200))])
-        catalogue.drop_gone()
+        catalogue.settle()
         catalogue.record([embedded(number, others[number]) for number in range(1180, 1200)])
         after = next_generation(before, tmp_path, catalogue, "cpu")
         assert (after.size, len(after.dead.ids), len(after.added)) == (1180, 40, 20)

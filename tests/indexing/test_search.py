@@ -16,6 +16,7 @@ from PIL import Image
 
 from indexing import open_index
 from indexing.catalogue import Catalogue
+from indexing.descriptions import Descriptions
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.filters import Filter
@@ -144,7 +145,7 @@ def test_while_an_update_is_under_way_search_goes_on_without_what_is_gone(opened
     before = opened.search_photo(query, k=30)
     with indexing_alone(opened.path), Catalogue(opened.path) as writer:
         writer.compare(photo for photo in walk_gallery(photos) if photo.label != "red-right")
-        writer.drop_gone()
+        writer.settle()
         found = opened.search_photo(query, k=30)
         assert found == [result for result in before if result.label != "red-right"]
     update_index(photos, opened.path, opened.path / "encoder.onnx", device="cpu")
@@ -240,6 +241,34 @@ def test_filtered_results_are_the_best_of_those_that_match(opened: OpenIndex, ph
     assert only == next(result for result in everything if result.label == "blue-right")
 
 
+def test_attributes_narrow_the_results_and_stand_in_them(opened: OpenIndex, photos: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    rows = [
+        f"{photos / path},{colour},{size}"
+        for path, colour, size in (("red-right/0.jpg", "red", 1), ("red-right/1.jpg", "red", 2), ("blue-left/0.jpg", "blue", 2))
+    ]
+    manifest.write_text("\n".join(["path,colour,size of it", *rows]) + "\n")
+    update_index(photos, opened.path, opened.path / "encoder.onnx", descriptions=Descriptions(manifest=manifest), device="cpu")
+    query = photos / "red-right" / "0.jpg"
+    for asked, wanted in (
+        (("colour=red",), {"red-right/0.jpg", "red-right/1.jpg"}),
+        (("colour=red", "colour=blue"), {"red-right/0.jpg", "red-right/1.jpg", "blue-left/0.jpg"}),
+        (("colour=red", "size of it=2"), {"red-right/1.jpg"}),
+        (("colour=re",), set()),
+        (("'=2",), set()),
+    ):
+        results = opened.search_photo(query, k=30, where=Filter.asked(attributes=asked))
+        assert {result.path for result in results} == wanted
+    (only,) = opened.search_photo(query, k=30, where=Filter.asked(attributes=("size of it=1",)))
+    assert only.attributes == {"colour": "red", "size of it": "1"}
+
+
+@pytest.mark.parametrize("words", ["colour", "=red", '"=red'])
+def test_an_attribute_that_cannot_be_read_is_said(words: str) -> None:
+    with pytest.raises(HdmlError, match=f"an attribute must be given as name=value, such as colour=red, not {words}"):
+        Filter.asked(attributes=(words,))
+
+
 def test_a_date_that_cannot_be_read_is_said() -> None:
     with pytest.raises(HdmlError, match=r"a date must be given as 2026-01-31 or 2026-01-31T12:00, not yesterday"):
         Filter.asked(since="yesterday")
@@ -269,7 +298,7 @@ def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path)
         "index": "photos-index",
         "model": "00c0ffee00c0ffee",
         "elapsed_ms": 12.346,
-        "results": [{"id": r.id, "path": r.path, "label": "red-right", "score": r.score} for r in results],
+        "results": [{"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "score": r.score} for r in results],
     }
 
 
