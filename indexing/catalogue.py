@@ -48,7 +48,7 @@ CREATE TABLE items (
 );
 CREATE UNIQUE INDEX items_by_path ON items (path) WHERE state != 'gone';
 CREATE INDEX items_by_label ON items (label) WHERE state = 'ready';
-CREATE INDEX items_by_hash ON items (hash);
+CREATE INDEX items_by_hash ON items (hash, state);
 CREATE INDEX items_by_change ON items (changed);
 CREATE TABLE vectors (
     item INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
@@ -81,17 +81,13 @@ DROP TABLE last_id;
 """
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
-DROP VIEW IF EXISTS kept; DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending;
+DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending; DROP TABLE IF EXISTS missing;
 CREATE TEMP TABLE walk (
     path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER, attributes TEXT
 ) WITHOUT ROWID;
 CREATE TEMP TABLE described (path TEXT PRIMARY KEY, label TEXT, attributes TEXT) WITHOUT ROWID;
-CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT);
-CREATE TEMP VIEW kept AS  -- items whose file is there, or may be there for all that is known: '0' follows '/'
-    SELECT path FROM walk WHERE reason IS NULL
-    UNION SELECT path FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready'
-    UNION SELECT items.path FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0'
-        WHERE unseen AND state != 'gone';
+CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT UNIQUE);
+CREATE TEMP TABLE missing (id INTEGER PRIMARY KEY, state TEXT);
 """
 _DESCRIBE = """
 UPDATE walk SET label = COALESCE(described.label, walk.label), attributes = json_patch(walk.attributes, described.attributes)
@@ -101,6 +97,20 @@ _DESCRIBED_ANEW = """
 items.path = walk.path AND state != 'gone' AND walk.reason IS NULL
     AND (items.label IS NOT walk.label OR items.attributes != walk.attributes)
 """
+# Items whose file is not there. It may be there for all that is known where it could not be looked at, or lies below a folder
+# that could not: '0' follows '/'.
+_FIND_MISSING = (
+    """
+INSERT INTO missing SELECT id, state FROM items
+WHERE state != 'gone' AND source = 'folder'
+    AND NOT EXISTS (SELECT 1 FROM walk WHERE walk.path = items.path AND (reason IS NULL OR (unseen AND state = 'ready')))
+""",
+    """
+DELETE FROM missing WHERE id IN (
+    SELECT items.id FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0' WHERE unseen
+)
+""",
+)
 _RECORD_UNREADABLE = """
 INSERT INTO items (path, size, mtime_ns, label, attributes, state, reason, changed)
 SELECT path, size, mtime_ns, label, attributes, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
@@ -116,12 +126,11 @@ WHERE walk.reason IS NULL
     AND (items.id IS NULL OR (items.state = 'failed' AND ?) OR items.size IS NOT walk.size OR items.mtime_ns IS NOT walk.mtime_ns)
 ORDER BY walk.path
 """
-_GONE = "state = 'ready' AND source = 'folder' AND path NOT IN (SELECT path FROM kept)"
 _COMPARE = f"""
 SELECT
     (SELECT COUNT(*) FROM pending),
     (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
-    (SELECT COUNT(*) FROM items WHERE {_GONE}),
+    (SELECT COUNT(*) FROM missing WHERE state = 'ready'),
     (SELECT COUNT(*) FROM items, walk WHERE {_DESCRIBED_ANEW}),
     (SELECT COUNT(*) FROM described WHERE path NOT IN (SELECT path FROM walk))
 """
@@ -147,9 +156,10 @@ WHERE id = :id
 _ADD_VECTOR = "INSERT INTO vectors SELECT ?, value, ?, ? FROM meta WHERE key = 'model'"
 _KNOWN = """
 SELECT items.id, state, changed, width, height, norm, vector FROM items JOIN vectors ON item = items.id
-WHERE hash = ? AND state != 'failed' AND model = (SELECT value FROM meta WHERE key = 'model')
-ORDER BY state = 'ready', items.id LIMIT 1
-"""  # one that is gone before one that is there
+WHERE hash = ? AND state = ? AND model = (SELECT value FROM meta WHERE key = 'model')
+ORDER BY items.id LIMIT 1
+"""
+_KNOWN_STATES = ("gone", "ready")  # one that is gone may have become this photo; of one that is there it is a copy
 _SEARCHABLE = """
 FROM items JOIN vectors ON item = items.id AND model = (SELECT value FROM meta WHERE key = 'model') WHERE state = 'ready'
 """
@@ -558,6 +568,8 @@ class Catalogue:
                 self._connection.executemany("INSERT INTO described VALUES (?, ?, ?)", told)
                 self._connection.execute(_DESCRIBE)
                 self._connection.execute(_FIND_PENDING, (retry_failed,))
+                for statement in _FIND_MISSING:
+                    self._connection.execute(statement)
                 ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
         ((pending, unchanged, gone, relabelled, absent),) = self._rows(_COMPARE)
         return Comparison(
@@ -584,16 +596,16 @@ class Catalogue:
             connection.execute(
                 f"UPDATE items SET label = walk.label, attributes = walk.attributes FROM walk WHERE {_DESCRIBED_ANEW}"
             )
-            rows = connection.execute(f"SELECT id FROM items WHERE {_GONE}")
+            rows = connection.execute("SELECT id FROM missing WHERE state = 'ready'")
             for (item_id,) in rows.fetchall():
                 connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
             for statement in _FORGET_FAILED:
-                connection.execute(f"{statement} AND source = 'folder' AND path NOT IN (SELECT path FROM kept)")
+                connection.execute(f"{statement} AND id IN (SELECT id FROM missing)")
             connection.execute(_RECORD_UNREADABLE)
 
     def knows(self, digest: bytes) -> bool:
         """Whether the vector of a file of these bytes is there already, by the model that searches compare by."""
-        return bool(self._rows(_KNOWN, digest))
+        return any(self._rows(_KNOWN, digest, state) for state in _KNOWN_STATES)
 
     def record(self, photos: list[tuple[str, EmbeddedPhoto]]) -> Recorded:
         """Store what embedding gave for some pending paths, in one transaction; a changed photo keeps its id.
@@ -616,7 +628,8 @@ class Catalogue:
         state, digest = connection.execute(query, (path,)).fetchone() or (None, None)
         width, height, norm, vector = photo.width, photo.height, photo.norm, photo.vector
         if photo.reason is None and vector is None:
-            known = connection.execute(_KNOWN, (photo.hash,)).fetchone()
+            twins = (connection.execute(_KNOWN, (photo.hash, state)).fetchone() for state in _KNOWN_STATES)
+            known = next(filter(None, twins), None)
             if known is None:
                 return "unknown"
             twin, twin_state, twin_changed, width, height, norm, vector = known

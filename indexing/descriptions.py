@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def name_by_folders(photos: Iterator[PhotoFile], names: tuple[str, ...]) -> Iter
 def _named(photo: PhotoFile, names: tuple[str, ...]) -> PhotoFile:
     known = dict(zip(names, photo.path.split("/")[:-1], strict=False))
     label = known.pop(LABEL, None)
-    return replace(photo, label=label, attributes=known)
+    return photo._replace(label=label, attributes=known)
 
 
 def read_descriptions(manifest: Path, gallery: Path) -> Iterator[Described]:
@@ -103,4 +103,6 @@ def _as_text(manifest: Path, row: Row, column: str) -> str | None:
 
 def as_json(attributes: Mapping[str, str]) -> str:
     """Attributes as the catalogue keeps them: the same for the same, in whatever order they come."""
+    if not attributes:
+        return "{}"
     return json.dumps(dict(sorted(attributes.items())), ensure_ascii=False, separators=(",", ":"))

@@ -3,8 +3,9 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -17,8 +18,7 @@ _UNREADABLE_EXTENSIONS = {".heic", ".heif"}
 _HIDDEN_FOLDERS = {"@eaDir", "__MACOSX"}
 
 
-@dataclass(frozen=True)
-class PhotoFile:
+class PhotoFile(NamedTuple):
     """A photo file found in a gallery.
 
     Attributes:
@@ -37,7 +37,7 @@ class PhotoFile:
     mtime_ns: int = 0
     reason: str | None = None
     unseen: bool = False
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
 def check_gallery(gallery: Path) -> Path:
@@ -76,9 +76,11 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
     for folder, subfolders, names in os.walk(gallery, followlinks=True, onerror=unlisted.append):
         subfolders[:] = [name for name in sorted(subfolders) if not _hidden(name) and _enter(Path(folder, name), entered)]
         parts = Path(folder).relative_to(gallery).parts
+        below, label = "".join(f"{part}/" for part in parts), parts[0] if parts else None
+        # Strings alone: paths as objects would take longer than the disk.
         for name in sorted(names):
-            if not _hidden(name) and Path(name).suffix.lower() in extensions:
-                yield _photo_file(folder, parts, name)
+            if os.path.splitext(name)[1].lower() in extensions and not _hidden(name):  # noqa: PTH122
+                yield _photo_file(f"{folder}/{name}", below + name, label)
     for error in unlisted:
         path = Path(error.filename).relative_to(gallery)
         if path == Path():
@@ -114,14 +116,13 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _photo_file(folder: str, parts: tuple[str, ...], name: str) -> PhotoFile:
-    path, label = "/".join((*parts, name)), parts[0] if parts else None
+def _photo_file(file: str, path: str, label: str | None) -> PhotoFile:
     if not _is_text(path):
         # SQLite, JSON and terminals hold text only; such a name would fail in each of them.
         label = label and _readable(label)
         return PhotoFile(_readable(path), label, reason="the file's name or folder is not valid UTF-8; rename it")
     try:
-        status = Path(folder, name).stat()
+        status = os.stat(file)  # noqa: PTH116
     except OSError as error:
         return PhotoFile(path, label, reason=f"the file cannot be read: {error.strerror}", unseen=True)
     if not stat.S_ISREG(status.st_mode):
@@ -131,7 +132,7 @@ def _photo_file(folder: str, parts: tuple[str, ...], name: str) -> PhotoFile:
 
 def _is_text(path: str) -> bool:
     """Whether a path is proper Unicode: Python keeps undecodable bytes of a name as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _readable(path: str) -> str:

@@ -188,6 +188,8 @@ def compare_gallery(catalogue: Catalogue, descriptions: Descriptions | None = No
 
 def _without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator[PhotoFile]:
     """The photos whose path, relative to the gallery, matches none of the globs."""
+    if not globs:
+        return photos
     excluded = [re.compile(fnmatch.translate(glob)).match for glob in globs]
     return (photo for photo in photos if not any(matches(photo.path) for matches in excluded))
 
