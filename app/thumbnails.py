@@ -1,14 +1,11 @@
-"""Small pictures of gallery photos, by item id: decoded and encoded anew, so that no byte of an original leaves the gallery."""
+"""Small pictures of items, by id: drawn from their photos, or those that a bundle came with."""
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
-
 from indexing.errors import HdmlError, UnreadableImage
-from indexing.preprocess import open_rgb
+from indexing.pictures import draw, has_pictures, kept_picture
 from indexing.search import OpenIndex
 
 _KEPT = 1024  # thumbnails in memory; about 20 kB each at 320 px
@@ -37,6 +34,12 @@ def known_path(opened: OpenIndex, item_id: int) -> str:
 def thumbnail(opened: OpenIndex, item_id: int, size: int) -> Thumbnail:
     """The picture of an item, upright, at most ``size`` pixels long, never enlarged; raises UnknownItem."""
     path = known_path(opened, item_id)
+    if has_pictures(opened.path):
+        kept = kept_picture(opened.path, item_id)
+        if kept is None:
+            raise UnknownItem(f"the bundle of {opened.name} has no picture of {path}, which could not be read when it was packed")
+        jpeg, tag = kept
+        return Thumbnail(_shrunk(jpeg, size), f"{item_id}-{tag}-{size}")
     try:
         file = opened.gallery / path
         changed = file.stat().st_mtime_ns
@@ -48,8 +51,9 @@ def thumbnail(opened: OpenIndex, item_id: int, size: int) -> Thumbnail:
 @lru_cache(maxsize=_KEPT)
 def _drawn(file: Path, changed: int, size: int) -> bytes:
     # `changed` is part of the key, so that an edited photo is drawn anew.
-    image = open_rgb(file, shorter_side=size)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    target = io.BytesIO()
-    image.save(target, "JPEG", quality=88)
-    return target.getvalue()
+    return draw(file, size)
+
+
+@lru_cache(maxsize=_KEPT)
+def _shrunk(jpeg: bytes, size: int) -> bytes:
+    return draw(jpeg, size)

@@ -176,7 +176,7 @@ def update_gallery(
             plan=plan,
             progress=on_progress,
         )
-    _list_failures(display, report.failed)
+    list_failures(display, report.failed)
     display.say(
         f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.moved} moved, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
@@ -272,7 +272,7 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="Table of the results of a folder of photos, .csv, .jsonl or .parquet.")
     ] = None,
-    index: Annotated[str | None, typer.Option(help="An index, by name or folder.", show_default="the newest")] = None,
+    index: Annotated[str | None, typer.Option(help="An index, by name, folder or bundle.", show_default="the newest")] = None,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
@@ -350,13 +350,14 @@ def _search_folder(
         batch = search_folder(
             opened, folder, out, k=k, min_score=min_score, where=where, device=device, progress=display.embedded
         )
-    _list_failures(display, batch.failed)
+    list_failures(display, batch.failed)
     display.say(f"Wrote {out}: {batch.queries} queries, {batch.results} results, {len(batch.failed)} failed")
     if json_output:
         print_json({"out": str(out), **asdict(batch)})
 
 
-def _list_failures(display: "Display", failed: "Sequence[Failure]") -> None:
+def list_failures(display: "Display", failed: "Sequence[Failure]") -> None:
+    """The first of the photos that were left out, and how many more there are."""
     for failure in failed[:_LISTED_FAILURES]:
         display.say(f"Left out: {failure.path}: {failure.reason}")
     if len(failed) > _LISTED_FAILURES:

@@ -24,8 +24,11 @@ PORT = 7860
 
 
 def serve(
+    bundle: Annotated[
+        str | None, typer.Argument(help="A bundle, as hdml pack makes them, or an index.", show_default="the newest index")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of this machine to listen on.")] = PORT,
-    index: Annotated[str | None, typer.Option(help="An index, by name or folder.", show_default="the newest")] = None,
+    index: Annotated[str | None, typer.Option(help="The same as BUNDLE.", show_default=False)] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     device: DeviceOption = "auto",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -34,6 +37,9 @@ def serve(
 
     Example: hdml serve --port 7860
     """
+    if bundle is not None and index is not None:
+        raise HdmlError(f"the server takes one index first, but got {bundle} and {index}; name one of them")
+    asked = bundle or index
     with listen(port) as listening:
         import uvicorn
 
@@ -41,7 +47,7 @@ def serve(
         from indexing.workspace import Workspace
 
         place = Workspace(workspace)
-        found: Path | None = place.find_index(index).resolve() if index is not None else None
+        found: Path | None = place.find_index(asked).resolve() if asked is not None else None
         _say_what_is_served(place, found)
         api = create_app(place, index=found, device=device)
         typer.echo(f"Open http://{HOST}:{port} in a browser; Ctrl-C ends the server.")

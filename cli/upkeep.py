@@ -1,5 +1,7 @@
-"""``hdml list``, ``hdml info``, ``hdml rm`` and ``hdml gc``."""
+"""``hdml list``, ``hdml info``, ``hdml pack``, ``hdml rm`` and ``hdml gc``."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +43,7 @@ def list_all(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOp
 
 
 def info(
-    index: Annotated[str | None, typer.Argument(help="An index, by name or folder.", show_default="the newest")] = None,
+    index: Annotated[str | None, typer.Argument(help="An index, by name, folder or bundle.", show_default="the newest")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
@@ -79,8 +81,39 @@ def info(
     Display(json_output=False).console.print(table)
 
 
+def pack(
+    index: Annotated[str | None, typer.Argument(help="An index, by name, folder or bundle.", show_default="the newest")] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle, a .hdml file.", show_default="NAME.hdml")] = None,
+    side: Annotated[int, typer.Option(min=32, max=4096, help="Longer side of the pictures in pixels.")] = 480,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    json_output: JsonOption = False,
+) -> None:
+    """Put an index, its encoder and a small picture of every photo into one file, to search and serve it elsewhere.
+
+    Example: hdml pack gallery, then on another machine: hdml serve gallery.hdml
+    """
+    from cli.display import Display, print_json
+    from cli.galleries import list_failures
+    from indexing.bundle import SUFFIX, pack_index
+    from indexing.workspace import Workspace
+
+    path, display = Workspace(workspace).find_index(index), Display(json_output=json_output)
+    with display.bars():
+        packed = pack_index(
+            path,
+            out or Path(f"{path.resolve().name}{SUFFIX}"),
+            side=side,
+            progress=lambda done, total: display.advance("Drawing pictures", done, total),
+        )
+    list_failures(display, packed.failed)
+    display.say(f"Wrote {packed.file}: {packed.items} photos, {packed.bytes / 1e6:.1f} MB")
+    display.say(f"Next: hdml serve {packed.file}, or hdml search PHOTO --index {packed.file}")
+    if json_output:
+        print_json({**asdict(packed), "file": str(packed.file)})
+
+
 def remove(
-    index: Annotated[str, typer.Argument(help="An index, by name or folder.")],
+    index: Annotated[str, typer.Argument(help="An index, by name, folder or bundle.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
@@ -103,7 +136,7 @@ def remove(
 
 
 def collect(
-    index: Annotated[str | None, typer.Argument(help="An index, by name or folder.", show_default="all of them")] = None,
+    index: Annotated[str | None, typer.Argument(help="An index, by name, folder or bundle.", show_default="all of them")] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:

@@ -489,6 +489,15 @@ class Catalogue:
                 faults += [f"the vector of item {item_id} is not of unit length" for item_id in ids[~(abs(lengths - 1) < 1e-3)]]
         return faults
 
+    def paths(self) -> list[tuple[int, str]]:
+        """Id and path of every searchable item, by id."""
+        return self._rows("SELECT id, path FROM items WHERE state = 'ready' ORDER BY id")
+
+    def copy_to(self, file: Path) -> None:
+        """Write a copy of one moment into a file that must be new."""
+        with self._lock, in_words(file):
+            self._connection.execute("VACUUM INTO ?", (str(file),))
+
     def labels(self) -> dict[str, int]:
         """Labels, sorted, with their number of searchable items."""
         query = "SELECT label, COUNT(*) FROM items WHERE state = 'ready' AND label IS NOT NULL GROUP BY label ORDER BY label"

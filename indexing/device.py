@@ -1,6 +1,7 @@
-"""Which processor onnxruntime and faiss may use: one rule for ``--device auto|cpu|cuda``."""
+"""Which processors may be used: one rule for ``--device auto|cpu|cuda``, and how many cores there are."""
 
 import ctypes
+import os
 import sys
 
 from indexing.errors import HdmlError
@@ -47,3 +48,8 @@ def onnx_providers(device: str) -> list[str]:
     onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed; without it the provider loads none of them
     available = onnxruntime.get_available_providers()
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which containers and batch systems restrict."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -2,10 +2,8 @@
 
 import fnmatch
 import hashlib
-import os
 import re
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
-from indexing.device import onnx_providers
+from indexing.device import available_cores, onnx_providers
 from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
@@ -32,7 +30,7 @@ from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
 
 # What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
-_COMPANIONS = ("synthesizer.onnx", "run.json")
+COMPANIONS = ("synthesizer.onnx", "run.json")
 _BATCH = 8  # photos that a worker embeds at once, and photos per transaction
 _BATCH_ON_GPU = 32
 _BATCHES_IN_FLIGHT_PER_WORKER = 3
@@ -210,7 +208,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata
     try:
         remove_caches(index_dir, cached_sequences(index_dir))
         _adopt(encoder_path, index_dir / ENCODER)
-        for name in _COMPANIONS:
+        for name in COMPANIONS:
             if (encoder_path.parent / name).exists():
                 _adopt(encoder_path.parent / name, index_dir / name)
     except OSError as error:
@@ -374,8 +372,3 @@ def _with_vector(photo: EmbeddedPhoto, vector: NDArray[np.float32], norm: np.flo
     if not np.isfinite(vector).all():
         return replace(photo, reason="the encoder gives no finite embedding of it")
     return replace(photo, vector=vector, norm=float(norm))
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which containers and batch systems restrict."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -38,12 +38,13 @@ class IndexInfo:
 
 
 class Workspace:
-    """A folder with ``runs/`` and ``indexes/``; neither has to exist yet."""
+    """A folder with ``runs/``, ``indexes/`` and ``bundles/``, unpacked ones; none has to exist yet."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs_dir = root / "runs"
         self.indexes_dir = root / "indexes"
+        self.bundles_dir = root / "bundles"
 
     def finished_runs(self) -> list[RunInfo]:
         """Runs that have an encoder, the newest first."""
@@ -89,11 +90,15 @@ class Workspace:
         return sorted(found, key=lambda index: (index.updated, index.name), reverse=True), broken
 
     def find_index(self, given: str | Path | None = None) -> Path:
-        """The folder of the index that a user means by its name or folder, or of the last updated one.
+        """The folder of the index that a user means by its name, folder or bundle, or of the last updated one.
 
         Raises HdmlError when there is none, or none that can be opened.
         """
         if given is not None:
+            if Path(given).is_file():
+                from indexing.bundle import unpack_bundle
+
+                return unpack_bundle(Path(given), self.bundles_dir)
             for path in (self.indexes_dir / given, Path(given)):
                 if has_catalogue(path):
                     return path

@@ -23,6 +23,7 @@ from app.galleries import Galleries
 from app.handlers import search, surprising_anchor
 from app.server import create_app
 from app.uploads import Upload
+from indexing.bundle import pack_index
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.indexer import update_index
 from indexing.search import OpenIndex, Result
@@ -186,6 +187,25 @@ def test_thumbnail_is_encoded_anew_upright_and_small(client: TestClient, opened:
     assert max(shown.size) <= 96
     again = client.get(f"/image/{turned.id}?size=96", headers={"if-none-match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_bundle_is_served_with_the_pictures_that_it_came_with(opened: OpenIndex, photos: Path, tmp_path: Path) -> None:
+    (photos / "red-right" / "1.jpg").unlink()
+    packed = pack_index(opened.path, tmp_path / "photos.hdml", side=100)
+    query = (photos / "red-right" / "0.jpg").read_bytes()
+    shutil.rmtree(photos)
+    elsewhere = Workspace(tmp_path / "elsewhere")
+    api = create_app(elsewhere, index=elsewhere.find_index(packed.file).resolve(), device="cpu", page=False)
+    with TestClient(api, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        results = client.post("/v1/search?k=30", content=query).json()["results"]
+        assert len(results) == 20
+        for result in results:
+            answer = client.get(f"/image/{result['id']}?size=96")
+            if result["path"] == "red-right/1.jpg":
+                assert "which could not be read when it was packed" in refused(answer)[1]
+            else:
+                with Image.open(io.BytesIO(answer.content)) as image:
+                    assert max(image.size) <= 96
 
 
 def test_thumbnail_shows_an_edited_photo(client: TestClient, opened: OpenIndex, photos: Path) -> None:

@@ -14,6 +14,20 @@ def indexed(hdml: Command, photos: Path, workspace: Path) -> Path:
     return workspace / "indexes" / "photos"
 
 
+@pytest.mark.usefixtures("indexed")
+def test_a_packed_index_is_searched_by_its_file(hdml: Command, photos: Path, tmp_path: Path) -> None:
+    query = tmp_path / "query.jpg"
+    query.write_bytes((photos / "red-right" / "0.jpg").read_bytes())
+    expected = hdml("search", query, "--json").json["results"]
+    packed = hdml("pack", "--out", tmp_path / "photos.hdml", "--json").json
+    assert (packed["file"], packed["items"], packed["failed"]) == (str(tmp_path / "photos.hdml"), 20, [])
+    shutil.rmtree(photos)
+    elsewhere = ("--workspace", tmp_path / "elsewhere")
+    assert hdml("search", query, "--index", packed["file"], "--json", *elsewhere).json["results"] == expected
+    assert hdml("info", packed["file"], "--json", *elsewhere).json["items"] == 20
+    assert "must be a bundle, but is damaged or none" in hdml("search", query, "--index", query, *elsewhere).sentence
+
+
 def test_list_names_indexes_and_runs(hdml: Command, indexed: Path, photos: Path) -> None:
     answer = hdml("list", "--json").json
     (index,), (run,) = answer["indexes"], answer["runs"]
