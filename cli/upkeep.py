@@ -1,6 +1,7 @@
 """``hdml list``, ``hdml info``, ``hdml rm`` and ``hdml gc``."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -42,10 +43,13 @@ def list_all(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOp
 
 def info(
     index: Annotated[str | None, typer.Argument(help="An index, by name or folder.", show_default="the newest")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write what its scores mean, with figures, into this file.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
-    """Tell what an index is, and what was measured of it when its base was built.
+    """Tell what an index is, what was measured of it when its base was built, and what its scores mean.
 
     Example: hdml info gallery
     """
@@ -57,6 +61,11 @@ def info(
 
     path = Workspace(workspace).find_index(index)
     found = describe_index(path)
+    if report is not None:
+        from indexing.reliability import write_reliability
+
+        write_reliability(path, report)
+        Display(json_output=json_output).say(f"Wrote {report}")
     if json_output:
         print_json(found)
         return
@@ -72,11 +81,31 @@ def info(
         ),
         "one search": f"{found['p50_ms']:.2f} ms, 95 % within {found['p95_ms']:.2f} ms",
         "bytes a vector": f"{per_vector:.0f}" if per_vector else "not on disk",
+        **_scores(found["calibration"]),
         "built": f"in {found['build_s']:.1f} s, as of change {found['generation']}; {found['changed_since']} photos since",
     }
     for row in rows.items():
         table.add_row(*row)
     Display(json_output=False).console.print(table)
+
+
+def _scores(calibration: dict[str, Any] | None) -> dict[str, str]:
+    """Rows about what scores mean."""
+    if calibration is None:
+        return {"scores": 'not calibrated yet; run "hdml index" again'}
+    if calibration["basis"] is None:
+        return {"scores": f"not calibrated: {calibration['reason']}"}
+    check, wrong = calibration["check"], calibration["check"]["false_matches"]
+    matched = "" if check["matched"] is None else f"; match for {check['matched']:.1%} of present things, no match for {check['missed']:.1%}"
+    rows = {
+        "scores": f"match from {calibration['match']:.4f}, no match below {calibration['unsure']:.4f}, by {calibration['basis']}",
+        "false matches": (
+            f"{calibration['asked']:.2%} asked, {wrong['share']:.2%} achieved ({wrong['low']:.2%} to {wrong['high']:.2%}; "
+            f"{check['queries']} queries of {check['labels']} {'labels' if calibration['basis'] == 'labels' else 'groups'})"
+        ),
+        "other verdicts": f"no match for {check['rejected']:.1%} of absent things{matched}",
+    }
+    return {**rows, "note on scores": calibration["note"]} if calibration["note"] else rows
 
 
 def remove(
