@@ -96,14 +96,16 @@ def _scores(calibration: dict[str, Any] | None) -> dict[str, str]:
     if calibration["basis"] is None:
         return {"scores": f"not calibrated: {calibration['reason']}"}
     check, wrong = calibration["check"], calibration["check"]["false_matches"]
-    matched = "" if check["matched"] is None else f"; match for {check['matched']:.1%} of present things, no match for {check['missed']:.1%}"
+    of_present = (
+        "" if check["matched"] is None else f"; of present ones {check['missed']:.1%}, and match for {check['matched']:.1%}"
+    )
     rows = {
         "scores": f"match from {calibration['match']:.4f}, no match below {calibration['unsure']:.4f}, by {calibration['basis']}",
         "false matches": (
             f"{calibration['asked']:.2%} asked, {wrong['share']:.2%} achieved ({wrong['low']:.2%} to {wrong['high']:.2%}; "
             f"{check['queries']} queries of {check['labels']} {'labels' if calibration['basis'] == 'labels' else 'groups'})"
         ),
-        "other verdicts": f"no match for {check['rejected']:.1%} of absent things{matched}",
+        "other verdicts": f"no match for {check['rejected']:.1%} of photos of absent things{of_present}",
     }
     return {**rows, "note on scores": calibration["note"]} if calibration["note"] else rows
 

@@ -1,13 +1,13 @@
 """What a score means: from which one on it says *same thing*, at a share of false matches that the user chooses.
 
 A photo of something that the index does not hold still has a best score. How high that gets is measured with the gallery itself:
-some of its photos are queries, and each one's own label is hidden from it, so that it becomes a photo of an absent thing
-(open-set recognition; W. J. Scheirer et al., "Toward Open Set Recognition", TPAMI 2013). The largest score of so many photos grows with
-their number, hence all of the gallery's others are compared with. Labels are cut in halves: one gives the thresholds, the other says how
-well they hold.
+some of its photos are queries, and each one's own label is hidden from it, which makes it a photo of an absent thing (open-set
+recognition; W. J. Scheirer et al., "Toward Open Set Recognition", TPAMI 35, 2013). The largest of many scores grows with their
+number, hence each query is compared with the whole gallery. What the thresholds come to is told of labels that they were not
+made from.
 
-Without labels, groups of like photos stand in for them (spherical k-means); the leave-one-group-out argument is the same, but what is
-true of groups need not be true of things.
+Without labels, groups of like photos stand in for them (spherical k-means); the argument is the same, but what holds for groups
+need not hold for things.
 """
 
 import math
@@ -30,7 +30,10 @@ _QUERIES = 2000
 _LEAST_PHOTOS = 100
 _LEAST_LABELS = 10
 _LABELLED = 0.9  # least share; what has no label may be anything, and is compared with nothing
-_LEAST_BEYOND = 3  # queries beyond a threshold, below which its rate is not measured but made up
+_FEW_GROUPS = 30  # below which a reader is warned
+_FEW_BEYOND = 5  # queries expected beyond a threshold, below which a reader is warned
+_FOLDS = 10
+_TIGHTENED = (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # shares of a rate that are tried until labels left out keep to it
 _GROUPED = 30_000  # vectors that groups are found from
 _ROUNDING = 1e-6  # scores that differ by less are equal
 _BINS = 60
@@ -48,17 +51,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Point:
-    """A rate of false matches that may be asked for: its threshold, what was achieved, and the share of true pairs that reach it."""
+    """A rate of false matches to ask for, what is achieved, and the share of photos of present things that is matched."""
 
     asked: float
-    threshold: float
     achieved: Share
     matched: float | None
 
 
 @dataclass(frozen=True)
 class Check:
-    """What the thresholds do to queries of labels that they were not made from.
+    """What thresholds do to queries of labels that they were not made from: those from either half of the labels to the other's.
+
+    The thresholds in use are made from all labels, and should do no worse.
 
     Attributes:
         queries: number of photos that were queries.
@@ -93,7 +97,7 @@ class Calibration:
     Attributes:
         sequence: of the catalogue, when they were made.
         asked: share of false matches that was asked for.
-        rate: the one that they are for; higher than asked where there are too few photos to measure that.
+        rate: the one that they are for; higher than asked where there are too few photos to tell that.
         basis: LABELS or SELF_CONSISTENCY.
         note: what a reader has to know before trusting them; empty when nothing.
         match: least score that says *match*.
@@ -126,11 +130,14 @@ class Calibration:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """Read what to_json gave, or JSON made of it."""
-        check = dict(fields["check"])
-        curve = tuple(Point(**{**point, "achieved": Share(**point["achieved"])}) for point in check.pop("curve"))
-        found = Share(**check.pop("false_matches"))
-        bins = {name: tuple(check.pop(name)) for name in ("absent", "present")}
-        return cls(**{**fields, "check": Check(**check, **bins, curve=curve, false_matches=found)})
+        check = fields["check"]
+        read = {
+            "false_matches": Share(**check["false_matches"]),
+            "curve": tuple(Point(**{**point, "achieved": Share(**point["achieved"])}) for point in check["curve"]),
+            "absent": tuple(check["absent"]),
+            "present": tuple(check["present"]),
+        }
+        return cls(**{**fields, "check": Check(**{**check, **read})})
 
 
 @dataclass(frozen=True)
@@ -167,16 +174,29 @@ def calibrate(catalogue: Catalogue, *, asked: float = FALSE_MATCHES, seed: int =
     """
     check_false_matches(asked)
     ids, numbers = catalogue.label_numbers()
-    random = np.random.default_rng(seed)
     with catalogue.vectors() as vectors:
-        if vectors.count < _LEAST_PHOTOS:
-            reason = f"{vectors.count} photos are too few to tell what a score means; it takes {_LEAST_PHOTOS}"
-            return Uncalibrated(vectors.sequence, asked, reason)
-        unfit = _unfit(numbers)
-        group_of = _by_label(ids, numbers) if unfit is None else _by_likeness(vectors, random)
-        basis = LABELS if unfit is None else SELF_CONSISTENCY
-        scores = BestScores.measured(vectors, group_of, random)
-        return _calibrated(scores, vectors.sequence, asked, basis, unfit, random)
+        return calibrate_vectors(vectors, ids, numbers, asked=asked, seed=seed)
+
+
+def calibrate_vectors(
+    vectors: Vectors, ids: NDArray[np.int64], numbers: NDArray[np.int64], *, asked: float = FALSE_MATCHES, seed: int = 0
+) -> Calibration | Uncalibrated:
+    """The same of vectors that may lie anywhere.
+
+    Args:
+        vectors: all of them.
+        ids: [n] theirs, ascending.
+        numbers: [n] of their labels; negative for those without one.
+        asked, seed: as for calibrate.
+    """
+    if vectors.count < _LEAST_PHOTOS:
+        reason = f"{vectors.count} photos are too few to tell what a score means; it takes {_LEAST_PHOTOS}"
+        return Uncalibrated(vectors.sequence, asked, reason)
+    random = np.random.default_rng(seed)
+    unfit = _unfit(numbers)
+    group_of = _by_label(ids, numbers) if unfit is None else _by_likeness(vectors, random)
+    scores = BestScores.measured(vectors, group_of, random)
+    return _calibrated(scores, vectors.sequence, asked, unfit, random)
 
 
 def check_false_matches(share: float) -> float:
@@ -250,37 +270,73 @@ class BestScores:
             absent = np.maximum(absent, np.where(same | (theirs < 0), -np.inf, scores).max(1))
         return cls(groups, absent.round(6), present.round(6))
 
-    def halves(self, random: np.random.Generator) -> tuple[Self, Self]:
-        """The queries of one half of the groups, and those of the other."""
-        groups = random.permutation(np.unique(self.groups))
-        first = np.isin(self.groups, groups[: len(groups) // 2])
-        return self._only(first), self._only(~first)
+    def folds(self, count: int, random: np.random.Generator) -> list[tuple[Self, Self]]:
+        """The queries of ever another part of the groups, each behind those of all the other groups."""
+        groups = np.array_split(random.permutation(np.unique(self.groups)), count)
+        parts = [np.isin(self.groups, part) for part in groups]
+        return [(self._only(~part), self._only(part)) for part in parts if part.any() and not part.all()]
 
     def _only(self, rows: NDArray[np.bool_]) -> Self:
         return replace(self, groups=self.groups[rows], absent=self.absent[rows], present=self.present[rows])
 
 
 def _calibrated(
-    scores: BestScores, sequence: int, asked: float, basis: str, unfit: str | None, random: np.random.Generator
+    scores: BestScores, sequence: int, asked: float, unfit: str | None, random: np.random.Generator
 ) -> Calibration | Uncalibrated:
-    making, checking = scores.halves(random)
-    if min(len(making.groups), len(checking.groups)) < _LEAST_PHOTOS // 4:
+    halves = scores.folds(2, random)
+    if min((len(half.groups) for _, half in halves), default=0) < _LEAST_PHOTOS // 4:
         reason = "nearly all photos are of one label, or alike; there is nothing to take for something else"
         return Uncalibrated(sequence, asked, reason)
-    rate = max(asked, _LEAST_BEYOND / len(making.absent))
-    notes = []
-    if unfit is not None:
-        notes.append(f"{unfit}, so that groups of like photos stand in for things")
-    if rate > asked:
-        notes.append(f"{asked:.3g} of false matches cannot be told from so few photos; the thresholds are for {rate:.2g}")
-    match = threshold_at(making.absent, rate)
-    pairs = making.present[np.isfinite(making.present)]
-    if not len(pairs):
+    notes = _notes(scores, asked, unfit)
+    found = find_thresholds(scores, asked, random)
+    basis = LABELS if unfit is None else SELF_CONSISTENCY
+    check = _check(halves, asked, random)
+    return Calibration(sequence, asked, found.rate, basis, "; ".join(notes), found.match, found.unsure, check)
+
+
+def _notes(scores: BestScores, asked: float, unfit: str | None) -> list[str]:
+    """What is to be known of thresholds made from these scores."""
+    queries, groups = len(scores.groups), len(np.unique(scores.groups))
+    notes = [] if unfit is None else [f"{unfit}, so that groups of like photos stand in for things"]
+    if groups < _FEW_GROUPS:
+        notes.append(f"they are made from {groups} different things only; of others several times as many may match as asked")
+    if asked * queries < _FEW_BEYOND:
+        notes.append(f"{queries} photos are few for {100 * asked:g} % of false matches; more would tell better")
+    if not np.isfinite(scores.present).any():
         notes.append("no label has two photos, so that nothing is known of what two photos of one thing score")
+    return notes
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Least scores that say *match* and *unsure*, and the share of false matches that the first is for."""
+
+    rate: float
+    match: float
+    unsure: float
+
+
+def find_thresholds(scores: BestScores, asked: float, random: np.random.Generator) -> Thresholds:
+    """The thresholds that some queries' scores ask for.
+
+    *Match* begins where labels that a threshold was not made from keep to the rate: the few things that are most like others
+    make the threshold, and one that is not among them has yet to come. *No match* ends where the error rates are equal.
+
+    Args:
+        asked: share of false matches; the least that can be told of n queries is 1 / (n + 1).
+    """
+    absent, present = scores.absent, scores.present[np.isfinite(scores.present)]
+    rate = max(asked, 1 / (len(absent) + 1))
+    folds = scores.folds(_FOLDS, random)
+    match = np.inf
+    for share in _TIGHTENED:
+        match = threshold_at(absent, share * rate)
+        beyond = sum(int(np.sum(left_out.absent >= threshold_at(rest.absent, share * rate))) for rest, left_out in folds)
+        if beyond <= rate * len(absent):
+            break
     # Without a pair, one half of the photos of absent things is to be called that.
-    unsure = min(match, equal_error(making.absent, pairs) if len(pairs) else threshold_at(making.absent, 0.5))
-    check = _check(making, checking, match, unsure)
-    return Calibration(sequence, asked, rate, basis, "; ".join(notes), match, unsure, check)
+    unsure = equal_error(absent, present) if len(present) else threshold_at(absent, 0.5)
+    return Thresholds(rate, match, min(match, unsure))
 
 
 def threshold_at(absent: NDArray[np.float64], rate: float) -> float:
@@ -290,7 +346,7 @@ def threshold_at(absent: NDArray[np.float64], rate: float) -> float:
     Where many are equal, and more than that share would reach it, it lies just above them.
     """
     threshold = float(np.quantile(absent, 1 - rate, method="weibull"))
-    if np.mean(absent >= threshold) <= rate:
+    if np.sum(absent >= threshold) <= rate * (len(absent) + 1) + _ROUNDING:
         return threshold
     above = absent[absent > threshold]
     tied = float(absent[absent <= threshold].max()) + _ROUNDING
@@ -306,11 +362,11 @@ def equal_error(absent: NDArray[np.float64], present: NDArray[np.float64]) -> fl
 
 
 def share_of(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
-    """A share of queries with its 95 % interval, in which queries of one group count as what they are: alike.
+    """A share of queries with its 95 % interval.
 
-    Wilson's interval (JASA 22, 1927) of the number of independent queries that would vary as much as these do, taking groups as the
-    unit that was drawn (L. Kish, "Survey Sampling", 1965, section 5.4). Where no query is hit, or every one, nothing varies;
-    then each group counts as one.
+    Queries of one thing are not independent (R. M. Bolle et al., "Error analysis of pattern recognition systems – the subsets
+    bootstrap", CVIU 93, 2004). Hence it is Wilson's interval (JASA 22, 1927) of as many independent queries as would vary as
+    much as the shares of the groups do. Where no query is hit, or every one, nothing varies; then each group counts as one.
     """
     count, share = len(hits), float(hits.mean())
     _, places = np.unique(groups, return_inverse=True)
@@ -323,28 +379,39 @@ def share_of(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
     return Share(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
-def _check(making: BestScores, checking: BestScores, match: float, unsure: float) -> Check:
-    absent, groups = checking.absent, checking.groups
-    present = checking.present[np.isfinite(checking.present)]
+def _check(halves: list[tuple[BestScores, BestScores]], asked: float, random: np.random.Generator) -> Check:
+    """What thresholds made from one half of the labels do to the queries of the other, for both halves."""
+    groups = np.concatenate([checking.groups for _, checking in halves])
+    absent = np.concatenate([checking.absent for _, checking in halves])
+    every_present = np.concatenate([checking.present for _, checking in halves])
+    paired = np.isfinite(every_present)
+    present = every_present[paired]
 
-    def reach(threshold: float) -> float | None:
-        return float(np.mean(present >= threshold)) if len(present) else None
+    def thresholds(asked: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each query, those for *match* and *unsure* that the other half asks for."""
+        found = [(find_thresholds(making, asked, random), len(checking.groups)) for making, checking in halves]
+        counts = [count for _, count in found]
+        return np.repeat([made.match for made, _ in found], counts), np.repeat([made.unsure for made, _ in found], counts)
+
+    def reach(least: NDArray[np.float64]) -> float | None:
+        return float(np.mean(present >= least[paired])) if len(present) else None
 
     curve = []
-    for asked in RATES:
-        if asked * len(making.absent) >= 1:
-            threshold = threshold_at(making.absent, asked)
-            curve.append(Point(asked, threshold, share_of(absent >= threshold, groups), reach(threshold)))
+    for rate in RATES:
+        if rate * min(len(making.groups) for making, _ in halves) >= 1:
+            least, _ = thresholds(rate)
+            curve.append(Point(rate, share_of(absent >= least, groups), reach(least)))
+    match, unsure = thresholds(asked)
+    not_missed = reach(unsure)
     every = np.concatenate([absent, present])
     low, high = float(every.min()), max(float(every.max()), float(every.min()) + _ROUNDING)
-    certain = reach(unsure)
     return Check(
         queries=len(absent),
         labels=len(np.unique(groups)),
         false_matches=share_of(absent >= match, groups),
         rejected=float(np.mean(absent < unsure)),
         matched=reach(match),
-        missed=None if certain is None else 1 - certain,
+        missed=None if not_missed is None else 1 - not_missed,
         curve=tuple(curve),
         absent=tuple(np.histogram(absent, _BINS, (low, high))[0].tolist()),
         present=tuple(np.histogram(present, _BINS, (low, high))[0].tolist()),

@@ -452,7 +452,7 @@ class Catalogue:
         return dict(self._rows(query))
 
     def label_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids of all searchable items, ascending, and a number for the label of each, the same for the same label; −1 for none."""
+        """Ids [n] of all searchable items, ascending, and the numbers [n] of their labels; −1 for those without one."""
         query = """
             SELECT id, IIF(label IS NULL, -1, DENSE_RANK() OVER (ORDER BY label)) FROM items WHERE state = 'ready' ORDER BY id
         """

@@ -121,9 +121,7 @@ class OpenIndex:
         embedding, _ = self.encoder.encode_photo(source)
         return self.search_vector(embedding, k=k, min_score=min_score, where=where)
 
-    def search_item(
-        self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
-    ) -> list[Result]:
+    def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
         """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
         results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score, where=where)
         return [result for result in results if result.id != item_id][:k]
