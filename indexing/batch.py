@@ -56,8 +56,8 @@ def search_folder(
         progress: told how many photos of how many are done.
 
     Raises:
-        HdmlError: the name of ``out`` tells no format, the folder holds no photo, nothing can be written there, or ``min_score`` is
-            "auto" and the index is not calibrated.
+        HdmlError: the name of ``out`` tells no format, the folder holds no photo, nothing can be written there, or
+            ``min_score`` is "auto" and the index is not calibrated.
     """
     opened.least_score(min_score)
     if out.suffix not in FORMATS:

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
-from indexing.calibration import LABELS, Calibration, Uncalibrated, read_calibration
+from indexing.calibration import LABELS, Calibration, Share, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
 
 _WIDTH, _HEIGHT = 720, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 44  # margins of a figure
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 34, 44  # margins of a figure
 _LEAST_RATE, _MOST_RATE = 0.0005, 1.0  # ends of the axes of rates
 _DECADES = (0.001, 0.01, 0.1, 1.0)
 _STYLE = """
@@ -20,16 +21,19 @@ _STYLE = """
   --absent: #fb923c; --present: #4ade80; --held: #8fa8ff; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 760px; margin: 2rem auto;
   padding: 0 1rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .3rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .2rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .3rem; text-wrap: balance; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .2rem; }
 p { margin: .3rem 0; } .muted { color: var(--muted); } .note { border-left: 3px solid var(--absent); padding-left: .8rem; }
 svg { display: block; width: 100%; height: auto; margin-top: .6rem; overflow: visible; }
-text { font-size: 12px; fill: var(--muted); } text.ink { fill: var(--ink); } text.strong { fill: var(--ink); font-weight: 600; }
+text { font-size: 12px; fill: var(--muted); } text.strong { fill: var(--ink); font-weight: 600; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--muted); }
 .absent { fill: var(--absent); stroke: var(--absent); } .present { fill: var(--present); stroke: var(--present); }
-.area { fill-opacity: .18; stroke-width: 1.8; } text.absent, text.present { stroke: none; }
+.area { fill-opacity: .18; stroke-width: 1.8; }
 .threshold { stroke: var(--ink); stroke-width: 1.4; stroke-dasharray: 5 4; }
-.held { stroke: var(--held); fill: var(--held); stroke-width: 1.8; } .line { fill: none; } .asked { stroke: var(--ink); }
+.held { stroke: var(--held); fill: var(--held); stroke-width: 1.8; } .asked { stroke: var(--ink); }
 .matched { stroke: var(--present); fill: var(--present); stroke-width: 1.8; }
+.line { fill: none; } b.absent { color: var(--absent); } b:is(.present, .matched) { color: var(--present); }
+b.held { color: var(--held); }
 table { border-collapse: collapse; margin-top: .6rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--grid); } th { font-weight: 600; }
 tr.chosen td { font-weight: 600; }
@@ -43,11 +47,13 @@ _PAGE = """<!doctype html>
 <p class="muted">{about}</p>
 {note}
 <h2>Best scores of photos</h2>
-<p>Of things that the index does not hold, and of things that it does; each curve is a share of its own photos.</p>
+<p><b class="absent">Of absent things</b>, their own label hidden from them, and <b class="present">of present ones</b>, with
+others of their label. Each has an area of its own, whatever the numbers of photos.</p>
 {distributions}
 <h2>False matches: asked and achieved</h2>
-<p>Thresholds from one half of the {things}, checked on the photos of the other. On the diagonal, what is asked is what is had;
-bars are 95 % intervals. The upper line is the share of photos of present things that is called a match at that price.</p>
+<p>Thresholds from one half of the {things}, checked on the photos of the other: <b class="held">photos of absent things that
+are called a match</b>, with 95 % intervals, and <b class="matched">photos of present things that are</b>. On the dotted line,
+what is asked is what is had.</p>
 {rates}
 {table}
 </body></html>
@@ -73,7 +79,8 @@ def write_reliability(index_dir: Path, target: Path) -> None:
     except OSError as error:
         raise HdmlError(f"{target} cannot be written: {error.strerror}; free some space or choose another place") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written nothing can be removed
+            unfinished.unlink()
 
 
 def to_html(found: Calibration, name: str) -> str:
@@ -84,10 +91,7 @@ def to_html(found: Calibration, name: str) -> str:
     return _PAGE.format(
         name=escape(name),
         style=_STYLE,
-        headline=(
-            f"{_percent(found.asked)} of false matches asked, {_percent(wrong.share)} achieved "
-            f"({_percent(wrong.low)} to {_percent(wrong.high)})"
-        ),
+        headline=(f"{_percent(found.asked)} of false matches asked, {_percent(wrong.share)} achieved ({_between(wrong)})"),
         about=(
             f"Index {escape(name)}: match from {found.match:.4f}, no match below {found.unsure:.4f}. "
             f"{check.queries} photos of {check.labels} {things}, as of change {found.sequence}."
@@ -123,11 +127,6 @@ def _distributions(found: Calibration) -> str:
         ]
         points = [(across(check.low), up(0)), *((across(check.low + x), up(y)) for x, y in corners), (across(check.high), up(0))]
         drawn.append(f'<polygon class="area {kind}" points="{_points(points)}"/>')
-        peak = max(range(len(values)), key=lambda place: values[place])
-        drawn.append(
-            f'<text class="{kind}" text-anchor="middle" x="{across(check.low + (peak + 0.5) * width):.1f}" '
-            f'y="{up(values[peak]) - 6:.1f}">{kind} things</text>'
-        )
     places = sorted({found.unsure, found.match})
     drawn += [
         f'<line class="threshold" x1="{across(place):.1f}" x2="{across(place):.1f}" y1="{_TOP - 4}" y2="{_HEIGHT - _BOTTOM}"/>'
@@ -146,6 +145,9 @@ def _rates(found: Calibration) -> str:
     across, up = _of_rate(_across), _of_rate(_up)
     ticks = [(across(rate), _percent(rate)) for rate in _DECADES]
     drawn = [_axes("false matches asked for", ticks, [(up(rate), _percent(rate)) for rate in _DECADES])]
+    chosen = across(found.asked)
+    drawn.append(f'<line class="threshold" x1="{chosen:.1f}" x2="{chosen:.1f}" y1="{_TOP - 4}" y2="{_HEIGHT - _BOTTOM}"/>')
+    drawn.append(f'<text class="strong" text-anchor="middle" x="{chosen:.1f}" y="{_TOP - 14}">asked</text>')
     ends = [(across(rate), up(rate)) for rate in (_LEAST_RATE, _MOST_RATE)]
     drawn.append(f'<polyline class="line grid asked" stroke-dasharray="2 4" points="{_points(ends)}"/>')
     curve = found.check.curve
@@ -160,12 +162,6 @@ def _rates(found: Calibration) -> str:
     ]
     drawn.append(f'<polyline class="line held" points="{_points(held)}"/>')
     drawn += [f'<circle class="held" r="3.4" cx="{x:.1f}" cy="{y:.1f}"/>' for x, y in held]
-    if matched:
-        drawn.append(f'<text class="ink" x="{matched[0][0]:.1f}" y="{matched[0][1] - 9:.1f}">present things matched</text>')
-    if held:
-        drawn.append(
-            f'<text class="ink" text-anchor="end" x="{held[-1][0]:.1f}" y="{held[-1][1] + 26:.1f}">false matches achieved</text>'
-        )
     return _figure("False matches asked for against achieved, and present things matched", drawn)
 
 
@@ -173,7 +169,7 @@ def _table(found: Calibration) -> str:
     check = found.check
     rows = [
         f'<tr class="{"chosen" if point.asked == found.asked else "other"}"><td>{_percent(point.asked)}</td>'
-        f"<td>{_percent(point.achieved.share)}</td><td>{_percent(point.achieved.low)} – {_percent(point.achieved.high)}</td>"
+        f"<td>{_percent(point.achieved.share)}</td><td>{_between(point.achieved)}</td>"
         f"<td>{'–' if point.matched is None else _percent(point.matched)}</td></tr>"
         for point in check.curve
     ]
@@ -228,6 +224,11 @@ def _ticks(low: float, high: float) -> list[float]:
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough)
     return [round(number * step, 6) for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _between(share: Share) -> str:
+    """An interval, such as 0.47–1.9 %."""
+    return f"{_percent(share.low).split()[0]}–{_percent(share.high)}"
 
 
 def _percent(share: float) -> str:

@@ -96,7 +96,9 @@ class OpenIndex:
             case Calibration(match=least):
                 return least
             case Uncalibrated(reason=reason):
-                raise HdmlError(f"a least score of auto needs a calibrated index, but of {self.name} {reason}; give a number")
+                raise HdmlError(
+                    f"a least score of auto needs a calibrated index, but {self.name} is not: {reason}; give a number"
+                )
         raise HdmlError(
             f'a least score of auto needs a calibrated index, but {self.name} is not yet; run "hdml index" again or give a number'
         )
