@@ -319,8 +319,9 @@ class Thresholds:
 def find_thresholds(scores: BestScores, asked: float, random: np.random.Generator) -> Thresholds:
     """The thresholds that some queries' scores ask for.
 
-    *Match* begins where labels that a threshold was not made from keep to the rate: the few things that are most like others
-    make the threshold, and one that is not among them has yet to come. *No match* ends where the error rates are equal.
+    *Match* begins where labels that a threshold was not made from keep to the rate by one standard error (L. Breiman et al.,
+    "Classification and Regression Trees", 1984, section 3.4.3): the few things that are most like others make the threshold, and
+    the next such one is still to come. *No match* ends where the error rates are equal.
 
     Args:
         asked: share of false matches; the least that can be told of n queries is 1 / (n + 1).
@@ -328,11 +329,12 @@ def find_thresholds(scores: BestScores, asked: float, random: np.random.Generato
     absent, present = scores.absent, scores.present[np.isfinite(scores.present)]
     rate = max(asked, 1 / (len(absent) + 1))
     folds = scores.folds(_FOLDS, random)
+    groups = np.concatenate([left_out.groups for _, left_out in folds])
     match = np.inf
     for share in _TIGHTENED:
         match = threshold_at(absent, share * rate)
-        beyond = sum(int(np.sum(left_out.absent >= threshold_at(rest.absent, share * rate))) for rest, left_out in folds)
-        if beyond <= rate * len(absent):
+        hits = np.concatenate([left_out.absent >= threshold_at(rest.absent, share * rate) for rest, left_out in folds])
+        if hits.mean() + math.sqrt(_variance(hits, groups)) <= rate:
             break
     # Without a pair, one half of the photos of absent things is to be called that.
     unsure = equal_error(absent, present) if len(present) else threshold_at(absent, 0.5)
@@ -368,15 +370,18 @@ def share_of(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
     bootstrap", CVIU 93, 2004). Hence it is Wilson's interval (JASA 22, 1927) of as many independent queries as would vary as
     much as the shares of the groups do. Where no query is hit, or every one, nothing varies; then each group counts as one.
     """
-    count, share = len(hits), float(hits.mean())
-    _, places = np.unique(groups, return_inverse=True)
-    off = np.bincount(places, weights=hits - share)
-    number = len(off)
-    variance = float(off @ off) / count**2 * (number / max(1, number - 1))
-    effective = min(count, share * (1 - share) / variance) if variance > 0 else number
+    share, variance = float(hits.mean()), _variance(hits, groups)
+    effective = min(len(hits), share * (1 - share) / variance) if variance > 0 else len(np.unique(groups))
     middle = (share + _Z**2 / (2 * effective)) / (1 + _Z**2 / effective)
     half = _Z / (1 + _Z**2 / effective) * math.sqrt(share * (1 - share) / effective + _Z**2 / (4 * effective**2))
     return Share(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+
+
+def _variance(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
+    """Of a share of queries, when groups are what is drawn."""
+    _, places = np.unique(groups, return_inverse=True)
+    off = np.bincount(places, weights=hits - hits.mean())
+    return float(off @ off) / len(hits) ** 2 * len(off) / max(1, len(off) - 1)
 
 
 def _check(halves: list[tuple[BestScores, BestScores]], asked: float, random: np.random.Generator) -> Check:
