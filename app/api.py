@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
 
 from app import handlers
 from app.galleries import Galleries
@@ -36,7 +37,10 @@ def make_router(galleries: Galleries) -> APIRouter:
         upload: Annotated[Upload | None, Depends(read_upload)],
         k: Annotated[int, Query(ge=1, le=1000, description="Most results wanted.")] = 10,
         index: IndexName = None,
-        min_score: Annotated[float | None, Query(ge=-1, le=1, description="Least cosine similarity.")] = None,
+        min_score: Annotated[
+            Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None,
+            Query(description="Least cosine similarity; auto is the least that says match."),
+        ] = None,
         id: Annotated[int | None, Query(description="Search by this item instead of a photo.")] = None,
         label: Annotated[list[str] | None, Query(description="Only photos of one of these labels.")] = None,
         attribute: Annotated[list[str] | None, Query(description="Only photos with an attribute such as colour=red.")] = None,

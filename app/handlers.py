@@ -15,7 +15,7 @@ from app.uploads import Upload
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.hardness import SYNTHESIZER, NoLens
-from indexing.search import OpenIndex, answer
+from indexing.search import MinScore, OpenIndex, answer
 
 _SAMPLE = 24
 # A photo may take 600 MB while it is decoded, and its embedding every core.
@@ -43,7 +43,7 @@ def search(
     item_id: int | None,
     *,
     k: int,
-    min_score: float | None = None,
+    min_score: MinScore = None,
     where: Filter | None = None,
 ) -> dict[str, Any]:
     """Search by a photo that was sent or by an item of the index; raises HdmlError when both or neither are given."""
@@ -51,13 +51,13 @@ def search(
     match upload, item_id:
         case Upload(name, content), None:
             with _DECODING:
-                query, results = name, opened.search_photo(content, k=k, min_score=min_score, where=where)
+                query, results = name, opened.search_photo(content, k=k, where=where)
         case None, int():
             known_path(opened, item_id)
-            query, results = f"id {item_id}", opened.search_item(item_id, k=k, min_score=min_score, where=where)
+            query, results = f"id {item_id}", opened.search_item(item_id, k=k, where=where)
         case _:
             raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
-    return answer(query, opened, results, 1000 * (time.perf_counter() - started))
+    return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score)
 
 
 def list_labels(opened: OpenIndex) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from indexing.descriptions import Descriptions
     from indexing.filters import Filter
     from indexing.indexer import IndexReport
-    from indexing.search import OpenIndex
+    from indexing.search import MinScore, OpenIndex, Result
     from indexing.workspace import Workspace
 
 _LISTED_FAILURES = 20
@@ -68,6 +68,13 @@ def index(
         typer.Option(min=0.5, max=1.0, help="Share of the true ten nearest that a search is to find.", show_default="0.99"),
     ] = None,
     memory: Annotated[str | None, typer.Option(help="Memory that the index may take, e.g. 2GB.", show_default="no bound")] = None,
+    false_matches: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of photos of absent things that searches may call a match, from now on, above 0 to 0.5.",
+            show_default="0.01",
+        ),
+    ] = None,
     watch: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Go on for ever, looking every so many seconds for what has changed."),
@@ -102,6 +109,7 @@ def index(
         restore=restore or (),
         asked_descriptions=(folder_names, manifest),
         plan=_asked_plan(kind, target_overlap, memory),
+        false_matches=false_matches,
     )
     if json_output:
         failed = [asdict(failure) for failure in report.failed]
@@ -146,6 +154,7 @@ def update_gallery(
     restore: Sequence[str] = (),
     asked_descriptions: tuple[str | None, str | None] = (None, None),
     plan: "Plan | None" = None,
+    false_matches: float | None = None,
 ) -> "IndexReport":
     """Bring a folder's index up to date and tell what was done."""
     from indexing.catalogue import has_catalogue
@@ -174,6 +183,7 @@ def update_gallery(
             restore=restore,
             descriptions=_asked_descriptions(index_dir, *asked_descriptions),
             plan=plan,
+            false_matches=false_matches,
             progress=on_progress,
         )
     list_failures(display, report.failed)
@@ -253,6 +263,14 @@ def newer_run(place: "Workspace", index_dir: Path) -> str | None:
     return f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew."
 
 
+def _as_min_score(given: str) -> float | str:
+    """A number, or auto."""
+    try:
+        return given if given == "auto" else float(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"a number from −1 to 1 or auto is needed, not {given}") from error
+
+
 def search(
     query: Annotated[
         str | None,
@@ -260,7 +278,15 @@ def search(
     ] = None,
     item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
-    min_score: Annotated[float | None, typer.Option(help="Leave out results below this cosine similarity, −1 to 1.")] = None,
+    min_score: Annotated[
+        Any,
+        typer.Option(
+            parser=_as_min_score,
+            metavar="SCORE",
+            help="Leave out results below this cosine similarity, −1 to 1; auto: below the least that says match.",
+            show_default="none",
+        ),
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only photos of this label; may be given several times.")] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only photos with this attribute, e.g. colour=red.")
@@ -306,27 +332,41 @@ def search(
         raise HdmlError(f"--out is for a folder of query photos, but {query or f'id {item}'} is none.")
     started = time.perf_counter()
     if item is not None:
-        shown, results = f"id {item}", opened.search_item(item, k=k, min_score=min_score, where=where)
+        shown, results = f"id {item}", opened.search_item(item, k=k, where=where)
     else:
         # A name that is not valid UTF-8 is shown with escapes: JSON and terminals hold text only.
         shown = os.fsencode(str(query)).decode("utf-8", "backslashreplace")
         source = sys.stdin.buffer.read() if query == "-" else Path(str(query))
         try:
-            results = opened.search_photo(source, k=k, min_score=min_score, where=where)
+            results = opened.search_photo(source, k=k, where=where)
         except UnreadableImage as error:
             raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
     elapsed_ms = 1000 * (time.perf_counter() - started)
+    found = answer(shown, opened, results, elapsed_ms, min_score=min_score)
+    if found["verdict"] is not None:
+        typer.echo(_headline(found, results), err=True)
     if json_output:
         import json
 
-        sys.stdout.write(json.dumps(answer(shown, opened, results, elapsed_ms), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
-        for result in results:
-            typer.echo(f"{result.score:.4f}  {result.label or '-'}  {result.path}")
+        for result in found["results"]:
+            said = "" if result["verdict"] is None else f"  {result['verdict']:8}"
+            typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}")
     used = f"index {opened.name}, model {opened.model}"
-    typer.echo(f"{len(results)} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
+    typer.echo(f"{len(found['results'])} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
     if (newer := newer_run(place, opened.path)) is not None:
         typer.echo(newer, err=True)
+
+
+def _headline(found: dict[str, Any], results: "Sequence[Result]") -> str:
+    """The verdict on a query, and the numbers that it comes from."""
+    thresholds = found["calibration"]
+    best = f"{results[0].score:.4f} at best" if results else "no photo to compare with"
+    return (
+        f"{found['verdict']}: {best}; match from {thresholds['match']:.4f}, no match below {thresholds['unsure']:.4f} "
+        f"({thresholds['false_matches']:.2g} of false matches, from {thresholds['basis']})"
+    )
 
 
 def _search_folder(
@@ -335,7 +375,7 @@ def _search_folder(
     out: Path | None,
     *,
     k: int,
-    min_score: float | None,
+    min_score: "MinScore",
     where: "Filter | None",
     device: str,
     json_output: bool,

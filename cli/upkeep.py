@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,10 +44,13 @@ def list_all(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json_output: JsonOp
 
 def info(
     index: Annotated[str | None, typer.Argument(help="An index, by name, folder or bundle.", show_default="the newest")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write what its scores mean, with figures, into this file.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
-    """Tell what an index is, and what was measured of it when its base was built.
+    """Tell what an index is, what was measured of it when its base was built, and what its scores mean.
 
     Example: hdml info gallery
     """
@@ -59,6 +62,11 @@ def info(
 
     path = Workspace(workspace).find_index(index)
     found = describe_index(path)
+    if report is not None:
+        from indexing.reliability import write_reliability
+
+        write_reliability(path, report)
+        Display(json_output=json_output).say(f"Wrote {report}")
     if json_output:
         print_json(found)
         return
@@ -74,6 +82,7 @@ def info(
         ),
         "one search": f"{found['p50_ms']:.2f} ms, 95 % within {found['p95_ms']:.2f} ms",
         "bytes a vector": f"{per_vector:.0f}" if per_vector else "not on disk",
+        **_scores(found["calibration"]),
         "built": f"in {found['build_s']:.1f} s, as of change {found['generation']}; {found['changed_since']} photos since",
     }
     for row in rows.items():
@@ -110,6 +119,27 @@ def pack(
     display.say(f"Next: hdml serve {packed.file}, or hdml search PHOTO --index {packed.file}")
     if json_output:
         print_json({**asdict(packed), "file": str(packed.file)})
+
+
+def _scores(calibration: dict[str, Any] | None) -> dict[str, str]:
+    """Rows about what scores mean."""
+    if calibration is None:
+        return {"scores": 'not calibrated yet; run "hdml index" again'}
+    if calibration["basis"] is None:
+        return {"scores": f"not calibrated: {calibration['reason']}"}
+    check, wrong = calibration["check"], calibration["check"]["false_matches"]
+    of_present = (
+        "" if check["matched"] is None else f"; of present ones {check['missed']:.1%}, and match for {check['matched']:.1%}"
+    )
+    rows = {
+        "scores": f"match from {calibration['match']:.4f}, no match below {calibration['unsure']:.4f}, by {calibration['basis']}",
+        "false matches": (
+            f"{calibration['asked']:.2%} asked, {wrong['share']:.2%} achieved ({wrong['low']:.2%} to {wrong['high']:.2%}; "
+            f"{check['queries']} queries of {check['labels']} {'labels' if calibration['basis'] == 'labels' else 'groups'})"
+        ),
+        "other verdicts": f"no match for {check['rejected']:.1%} of photos of absent things{of_present}",
+    }
+    return {**rows, "note on scores": calibration["note"]} if calibration["note"] else rows
 
 
 def remove(

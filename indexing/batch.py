@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import check_gallery, walk_gallery
 from indexing.indexer import embed_files
-from indexing.search import OpenIndex
+from indexing.search import MinScore, OpenIndex, answer
 
-COLUMNS = ("query", "rank", "id", "path", "label", "attributes", "score", "reason")  # attributes as a JSON object
+COLUMNS = ("query", "rank", "id", "path", "label", "attributes", "score", "verdict", "reason")  # attributes as a JSON object
 _ROWS_AT_A_TIME = 10_000
 
 
@@ -43,7 +43,7 @@ def search_folder(
     out: Path,
     *,
     k: int = 10,
-    min_score: float | None = None,
+    min_score: MinScore = None,
     where: Filter | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -57,8 +57,10 @@ def search_folder(
         progress: told how many photos of how many are done.
 
     Raises:
-        HdmlError: the name of ``out`` tells no format, the folder holds no photo, or nothing can be written there.
+        HdmlError: the name of ``out`` tells no format, the folder holds no photo, nothing can be written there, or
+            ``min_score`` is "auto" and the index is not calibrated.
     """
+    opened.least_score(min_score)
     if out.suffix not in FORMATS:
         raise HdmlError(f"the table must be a file that ends in {', '.join(FORMATS)}, not {out}")
     root = check_gallery(folder)
@@ -80,10 +82,13 @@ def search_folder(
                     batch.failed.append(Failure(query, str(photo.reason)))
                 else:
                     batch.queries += 1
-                    found = opened.search_vector(photo.vector, k=k, min_score=min_score, where=where)
-                    batch.results += len(found)
-                    for rank, result in enumerate(found, start=1):
-                        yield {"query": query, "rank": rank, **asdict(result), "attributes": as_json(result.attributes)}
+                    found = opened.search_vector(photo.vector, k=k, where=where)
+                    judged = answer(query, opened, found, 0.0, min_score=min_score)
+                    batch.results += len(judged["results"])
+                    for rank, row in enumerate(judged["results"], start=1):
+                        yield {"query": query, "rank": rank, **row, "attributes": as_json(row["attributes"])}
+                    if not judged["results"]:
+                        yield {"query": query, "verdict": judged["verdict"]}
                 if progress is not None:
                     progress(done, len(photos))
         yield from ({"query": failure.path, "reason": failure.reason} for failure in batch.failed)
@@ -116,7 +121,8 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = (pa.string(), pa.int32(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float32(), pa.string())
+    texts = (pa.string(),) * 3
+    types = (pa.string(), pa.int32(), pa.int64(), *texts, pa.float32(), pa.string(), pa.string())
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     with pq.ParquetWriter(path, schema) as writer:
         while some := list(islice(rows, _ROWS_AT_A_TIME)):

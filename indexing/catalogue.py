@@ -463,6 +463,16 @@ class Catalogue:
             Descriptions().folder_names if names is None else parse_folder_names(names), manifest and Path(manifest)
         )
 
+    def false_matches(self) -> float | None:
+        """Share of false matches that is asked of the calibration; None when nothing was."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'false_matches'")
+        return float(found[0][0]) if found else None
+
+    def calibration(self) -> dict[str, Any] | None:
+        """What set_calibration stored last; None when nothing was."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'calibration'")
+        return dict(json.loads(found[0][0])) if found else None
+
     def excluded(self) -> list[str]:
         """Globs of the paths that are left out."""
         return [glob for (glob,) in self._rows("SELECT glob FROM excluded ORDER BY glob")]
@@ -502,6 +512,16 @@ class Catalogue:
         """Labels, sorted, with their number of searchable items."""
         query = "SELECT label, COUNT(*) FROM items WHERE state = 'ready' AND label IS NOT NULL GROUP BY label ORDER BY label"
         return dict(self._rows(query))
+
+    def label_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids [n] of all searchable items, ascending, and the numbers [n] of their labels; −1 for those without one."""
+        query = """
+            SELECT id, IIF(label IS NULL, -1, DENSE_RANK() OVER (ORDER BY label)) FROM items WHERE state = 'ready' ORDER BY id
+        """
+        with self._lock, in_words(self.path):
+            rows = self._connection.execute(query)
+            pairs = np.fromiter((number for row in rows for number in row), np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     def known(self, ids: list[int]) -> dict[int, tuple[str, str | None, dict[str, str]]]:
         """Path, label and attributes of each of these items; ids that are gone are left out."""
@@ -701,6 +721,18 @@ class Catalogue:
         with self._write() as connection:
             connection.execute("DELETE FROM meta WHERE key IN ('folder_names', 'manifest')")
             connection.executemany("INSERT INTO meta VALUES (?, ?)", found.items())
+
+    def set_false_matches(self, share: float) -> None:
+        """Ask another share of false matches of the calibrations to come."""
+        self._set("false_matches", share)
+
+    def set_calibration(self, fields: dict[str, Any]) -> None:
+        """Store what the scores of this index mean, in place of what was."""
+        self._set("calibration", json.dumps(fields))
+
+    def _set(self, key: str, value: float | str) -> None:
+        with self._write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def forget_gone(self) -> int:
         """Delete the items whose photos are gone and give the room back; returns their number. No base may hold them."""

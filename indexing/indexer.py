@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, read_calibration
 from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import available_cores, onnx_providers
@@ -86,6 +87,7 @@ def update_index(
     restore: Sequence[str] = (),
     descriptions: Descriptions | None = None,
     plan: Plan | None = None,
+    false_matches: float | None = None,
     retry_failed: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> IndexReport:
@@ -106,13 +108,16 @@ def update_index(
         restore: globs that were given as ``remove`` before, to take back.
         descriptions: where labels and attributes come from, from now on; None leaves it as it is.
         plan: what is asked of the bases from now on; None leaves it as it is. A base that was built to another is built anew.
+        false_matches: share of the photos of absent things that may be called a match, from now on; None leaves it as it is.
         retry_failed: whether files that could not be read are tried again though they look as they did then.
         progress: called after every batch, in the calling thread.
 
     Raises:
         HdmlError: no such folder, one that cannot be listed, no photo in it, an index of another encoder or gallery or one that
-            another process is indexing, a manifest that cannot be read, a full disk.
+            another process is indexing, a manifest that cannot be read, a share of false matches that is none, a full disk.
     """
+    if false_matches is not None:
+        check_false_matches(false_matches)
     gallery = check_gallery(gallery)
     metadata = None
     if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
@@ -142,6 +147,8 @@ def update_index(
             check_plan(plan, catalogue.count(), catalogue.about().dimension)
             catalogue.set_plan(plan)
             remove_caches(index_dir, cached_sequences(index_dir))
+        if false_matches is not None:
+            catalogue.set_false_matches(false_matches)
         merge(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
@@ -247,14 +254,20 @@ def _adopt(source: Path, target: Path) -> None:
 
 
 def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHARE) -> None:
-    """Build a new base when more than a small share has changed since the last one; for whoever is indexing alone."""
+    """Build a new base, and calibrate the scores anew, where more than a small share has changed since the last time.
+
+    For whoever is indexing alone.
+    """
+    few = share * catalogue.count()
     bases = cached_sequences(index_dir)
-    if bases and catalogue.count_changes(bases[-1]) <= share * catalogue.count():
-        return
-    plan = catalogue.plan()
-    with catalogue.vectors() as vectors:
-        sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
-    save_cache(index, manifest, index_dir, sequence)
+    if not bases or catalogue.count_changes(bases[-1]) > few:
+        plan = catalogue.plan()
+        with catalogue.vectors() as vectors:
+            sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
+        save_cache(index, manifest, index_dir, sequence)
+    known, asked = read_calibration(catalogue), catalogue.false_matches() or FALSE_MATCHES
+    if known is None or known.asked != asked or catalogue.count_changes(known.sequence) > few:
+        catalogue.set_calibration(calibrate(catalogue, asked=asked).to_json())
 
 
 def embed_files(

@@ -100,7 +100,7 @@ def build_base(vectors: Vectors, plan: Plan, *, seed: int = 0) -> tuple[Any, Man
     lists = _lists(vectors.count) if kind == "ivf" else 0
     index = faiss.IndexIDMap(_empty(kind, lists, plan, vectors))
     if kind == "ivf":
-        index.train(_sample(vectors, _TRAINED_ON * lists, random)[1])
+        index.train(sample_vectors(vectors, _TRAINED_ON * lists, random)[1])
     queries = _Queries.drawn(vectors, random) if kind != "exact" else None
     for ids, page in vectors.pages():
         index.add_with_ids(page, ids)
@@ -109,7 +109,7 @@ def build_base(vectors: Vectors, plan: Plan, *, seed: int = 0) -> tuple[Any, Man
     settings, overlaps = Settings(), np.ones(0)
     if queries is not None:
         settings, overlaps = _tune(index, kind, lists, queries, plan.target)
-    timed = queries.vectors if queries is not None else _sample(vectors, _TIMED, random)[1]
+    timed = queries.vectors if queries is not None else sample_vectors(vectors, _TIMED, random)[1]
     milliseconds = _time(lambda query: _search(index, query, NEIGHBOURS + 1, kind, lists, settings), timed[:_TIMED])
     mean, half = _mean_and_half(overlaps)
     manifest = Manifest(
@@ -247,7 +247,7 @@ def _lists(items: int) -> int:
     return max(1, round(math.sqrt(items)))
 
 
-def _sample(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def sample_vectors(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Some of the vectors, or all if there are fewer, in the order of their ids."""
     places = np.sort(random.choice(vectors.count, min(size, vectors.count), replace=False))
     found_ids, found, start = [np.empty(0, np.int64)], [np.empty((0, vectors.dimension), np.float32)], 0
@@ -276,7 +276,7 @@ class _Queries:
 
     @classmethod
     def drawn(cls, vectors: Vectors, random: np.random.Generator) -> Self:
-        ids, drawn = _sample(vectors, _QUERIES, random)
+        ids, drawn = sample_vectors(vectors, _QUERIES, random)
         order = random.permutation(len(ids))
         ids, drawn = ids[order], drawn[order]
         noise = random.standard_normal(drawn[1::2].shape, np.float32) * np.float32(_NOISE / math.sqrt(vectors.dimension))

@@ -4,11 +4,12 @@ import threading
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.calibration import Calibration, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
 from indexing.encoder import ENCODER, Encoder
@@ -16,6 +17,9 @@ from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.generation import next_generation, open_generation
 from indexing.preprocess import ImageSource
+
+MinScore = float | Literal["auto"] | None
+"""Least cosine similarity of a result, −1..1; ``"auto"`` is the least that says *match*, None any."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,27 @@ class OpenIndex:
         return encoder
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What the scores of this index mean; None where that is not known."""
+        found = read_calibration(self.catalogue)
+        return found if isinstance(found, Calibration) else None
+
+    def least_score(self, min_score: MinScore) -> float | None:
+        """The number that a least score stands for; raises HdmlError for "auto" where the index is not calibrated."""
+        if min_score != "auto":
+            return min_score
+        match read_calibration(self.catalogue):
+            case Calibration(match=least):
+                return least
+            case Uncalibrated(reason=reason):
+                raise HdmlError(
+                    f"a least score of auto needs a calibrated index, but {self.name} is not: {reason}; give a number"
+                )
+        raise HdmlError(
+            f'a least score of auto needs a calibrated index, but {self.name} is not yet; run "hdml index" again or give a number'
+        )
+
+    @property
     def item_count(self) -> int:
         """Number of photos that can be found."""
         return self.catalogue.count()
@@ -93,45 +118,45 @@ class OpenIndex:
         return self.gallery / self.item(item_id).path
 
     def search_photo(
-        self, source: ImageSource, *, k: int = 10, min_score: float | None = None, where: Filter | None = None
+        self, source: ImageSource, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
     ) -> list[Result]:
         """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
         embedding, _ = self.encoder.encode_photo(source)
         return self.search_vector(embedding, k=k, min_score=min_score, where=where)
 
-    def search_item(
-        self, item_id: int, *, k: int = 10, min_score: float | None = None, where: Filter | None = None
-    ) -> list[Result]:
+    def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
         """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
         results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score, where=where)
         return [result for result in results if result.id != item_id][:k]
 
     def search_vector(
-        self, embedding: NDArray[np.float32], *, k: int = 10, min_score: float | None = None, where: Filter | None = None
+        self, embedding: NDArray[np.float32], *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
     ) -> list[Result]:
         """The photos whose embeddings point most in the direction of a vector.
 
         Args:
             embedding: [D], of any length above 0.
             k: most results wanted; with fewer photos in the index all are given.
-            min_score: least cosine similarity of a result, -1..1.
+            min_score: least score of a result.
             where: what every result has to be; the k best of all that are so, and fewer only when there are no more.
 
         Returns:
             Results, the highest score first, the lower id first among equal scores.
 
         Raises:
-            HdmlError: k is below 1 or more than a GPU can give, or the index holds no photo.
+            HdmlError: k is below 1 or more than a GPU can give, the index holds no photo, or ``min_score`` is "auto" and the
+                index is not calibrated.
         """
         if k < 1:
             raise HdmlError(f"the number of results must be at least 1, not {k}")
+        least = self.least_score(min_score)
         unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
         ids, scores = self._nearest(unit, k, where)
         known = self.catalogue.known(ids)
         return [
             Result(item_id, *known[item_id], score)
             for item_id, score in zip(ids, scores, strict=True)
-            if item_id in known and (min_score is None or score >= min_score)
+            if item_id in known and (least is None or score >= least)
         ]
 
     def _nearest(self, unit: NDArray[np.float32], k: int, where: Filter | None) -> tuple[list[int], list[float]]:
@@ -143,12 +168,29 @@ class OpenIndex:
         return generation.search(unit, k, among=None if where is None else self.catalogue.matching(where))
 
 
-def answer(query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float) -> dict[str, Any]:
-    """The answer to a search as programs read it, by command line and by HTTP alike."""
+def answer(
+    query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float, *, min_score: MinScore = None
+) -> dict[str, Any]:
+    """The answer to a search as programs read it, by command line and by HTTP alike.
+
+    Args:
+        results: best first, those below ``min_score`` too: the best of all gives the verdict on the query.
+        min_score: least score of the results that are kept.
+
+    Raises:
+        HdmlError: ``min_score`` is "auto" and the index is not calibrated.
+    """
+    found, least = opened.calibration, opened.least_score(min_score)
     return {
         "query": query,
         "index": opened.name,
         "model": opened.model,
         "elapsed_ms": round(elapsed_ms, 3),
-        "results": [asdict(result) for result in results],
+        "verdict": found.verdict(results[0].score if results else None) if found else None,
+        "calibration": found.summary() if found else None,
+        "results": [
+            {**asdict(result), "verdict": found.verdict(result.score) if found else None}
+            for result in results
+            if least is None or result.score >= least
+        ],
     }

@@ -66,7 +66,7 @@ def collect_garbage(index_dir: Path) -> int:
 
 
 def describe_index(index_dir: Path) -> dict[str, Any]:
-    """What an index is, its present base, built if there is none, and what was measured of it, as JSON.
+    """What an index is, its present base, built if there is none, what was measured of it and what scores mean, as JSON.
 
     Raises:
         HdmlError: there is no index.
@@ -81,6 +81,7 @@ def describe_index(index_dir: Path) -> dict[str, Any]:
             "model": about.fingerprint,
             "generation": base.sequence,
             "changed_since": catalogue.count_changes(base.sequence),
+            "calibration": catalogue.calibration(),
         }
 
 

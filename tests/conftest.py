@@ -116,6 +116,18 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def many_discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same classes with ten photos each, which is enough to tell what a score means."""
+    folder = tmp_path_factory.mktemp("data") / "many-discs"
+    rng = np.random.default_rng(6)
+    for number, name in enumerate(HUES):
+        (folder / name).mkdir(parents=True)
+        for photo in range(10):
+            draw_disc(number / len(HUES), rng).save(folder / name / f"{photo}.jpg", quality=92)
+    return folder
+
+
 def draw_disc(hue: float, rng: np.random.Generator) -> Image.Image:
     patches = Image.fromarray(rng.integers(0, 256, (4, 4, 3)).astype(np.uint8))
     image = patches.resize((int(rng.integers(44, 60)), 48), Image.Resampling.BILINEAR)

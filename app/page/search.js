@@ -118,7 +118,8 @@ class PhotoSearch extends OverIndexes {
       if (turn !== this.turn) return;
       this.show(answer.results, query.index);
       const model = `model ${answer.model}, index ${answer.index}`;
-      this.say(`${answer.results.length} photos · ${model} · ${Math.round(answer.elapsed_ms)} ms`);
+      const verdict = answer.verdict ? `${answer.verdict[0].toUpperCase()}${answer.verdict.slice(1)} · ` : "";
+      this.say(`${verdict}${answer.results.length} photos · ${model} · ${Math.round(answer.elapsed_ms)} ms`);
     } catch (error) {
       if (turn === this.turn) this.fail(error.message);
     }
@@ -154,7 +155,7 @@ class PhotoSearch extends OverIndexes {
     this.results.replaceChildren(...items.map((item) => this.card(item, index)));
   }
 
-  card({ id, path, label, score }, index) {
+  card({ id, path, label, score, verdict }, index) {
     const name = label ?? path;
     const picture = make("img", { src: pictureOf(id, index), alt: name, loading: "lazy" });
     const photo = make("button", { type: "button", className: "photo", title: "Search from this photo", ariaLabel: `Search from ${path}` }, picture);
@@ -166,7 +167,9 @@ class PhotoSearch extends OverIndexes {
     if (score !== undefined) {
       const bar = make("span", { className: "bar", title: "Cosine similarity of the embeddings: 1 is the same direction" }, make("i"));
       bar.firstChild.style.width = `${100 * Math.max(0, score)}%`;
-      card.append(make("div", { className: "score" }, bar, make("span", { className: "value" }, score.toFixed(3))));
+      const line = make("div", { className: "score" }, bar, make("span", { className: "value" }, score.toFixed(3)));
+      if (verdict) line.append(make("span", { className: "verdict" }, verdict));
+      card.append(line);
     }
     card.append(make("div", { className: "name" }, make("b", { title: name }, name), lens));
     card.append(make("p", { className: "path", title: path }, path));

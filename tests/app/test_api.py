@@ -30,8 +30,8 @@ from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
 
-ANSWER = {"query", "index", "model", "elapsed_ms", "results"}
-RESULT = {"id", "path", "label", "attributes", "score"}
+ANSWER = {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "results"}
+RESULT = {"id", "path", "label", "attributes", "score", "verdict"}
 
 
 def refused(response: Response) -> tuple[int, str]:
@@ -85,6 +85,31 @@ def test_min_score_and_k_bound_the_results(client: TestClient, photos: Path) -> 
     assert len(client.post(f"/v1/search?k=20&min_score={least}", content=content).json()["results"]) == 7
     for k in (0, 1001):
         assert refused(client.post(f"/v1/search?k={k}", content=content))[0] == 422
+
+
+def test_verdicts_and_a_least_score_of_auto(
+    client: TestClient, workspace: Workspace, many_discs: Path, tiny_run: Path, photos: Path
+) -> None:
+    path = workspace.index_for_gallery(many_discs)
+    update_index(many_discs, path, tiny_run / "encoder.onnx", device="cpu", false_matches=0.1)
+    content = (many_discs / "hue-03" / "2.jpg").read_bytes()
+    with OpenIndex(path, device="cpu") as opened:
+        found = opened.calibration
+        assert found is not None
+    answer = client.post("/v1/search?k=120&index=many-discs", content=content).json()
+    assert answer["calibration"] == {"match": found.match, "unsure": found.unsure, "false_matches": 0.1, "basis": "labels"}
+    assert answer["verdict"] == "match"
+    assert [result["verdict"] for result in answer["results"]] == [found.verdict(r["score"]) for r in answer["results"]]
+    kept = client.post("/v1/search?k=120&index=many-discs&min_score=auto", content=content).json()["results"]
+    assert kept == [result for result in answer["results"] if result["verdict"] == "match"]
+    query = (photos / "blue-left" / "1.jpg").read_bytes()
+    plain = client.post("/v1/search?index=photos", content=query).json()
+    assert (plain["verdict"], plain["calibration"]) == (None, None)
+    status, sentence = refused(client.post("/v1/search?index=photos&min_score=auto", content=query))
+    assert status == 400
+    assert "needs a calibrated index" in sentence
+    for wrong in ("high", "2", "nan"):
+        assert refused(client.post(f"/v1/search?min_score={wrong}", content=query))[0] == 422
 
 
 @pytest.mark.parametrize("content", [b"no photo", b"\xff\xd8\xff\xe0 cut off", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Command
 from tests.conftest import TINY
@@ -41,11 +42,12 @@ def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
     done = hdml("search", query, "--json")
     assert len(done.stdout.splitlines()) == 1
     answer = done.json
-    assert answer.keys() == {"query", "index", "model", "elapsed_ms", "results"}
+    assert answer.keys() == {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "results"}
     assert (answer["query"], answer["index"], answer["model"]) == (str(query), "photos", TINY.fingerprint)
     assert answer["elapsed_ms"] > 0
     assert len(answer["results"]) == 10
-    assert all(result.keys() == {"id", "path", "label", "attributes", "score"} for result in answer["results"])
+    names = {"id", "path", "label", "attributes", "score", "verdict"}
+    assert all(result.keys() == names for result in answer["results"])
     scores = [result["score"] for result in answer["results"]]
     assert scores == sorted(scores, reverse=True)
     first = answer["results"][0]
@@ -220,3 +222,72 @@ def test_folder_of_queries_is_answered_into_one_table(
 def test_folder_of_queries_needs_a_table(hdml: Command, query: Path, photos: Path, arguments: list[str], said: str) -> None:
     assert said in hdml("search", photos, *arguments).sentence
     assert "--out is for a folder of query photos" in hdml("search", query, "--out", "results.csv").sentence
+
+
+@pytest.fixture
+def judged(hdml: Command, many_discs: Path, tiny_run: Path) -> dict[str, Any]:
+    """The calibration of the index ``many-discs``, which is the only one."""
+    assert hdml("index", many_discs, "--false-matches", 0.1).code == 0
+    return dict(hdml("info", "--json").json["calibration"])
+
+
+def test_every_result_and_the_query_have_a_verdict(hdml: Command, judged: dict[str, Any], many_discs: Path) -> None:
+    answer = hdml("search", many_discs / "hue-03" / "2.jpg", "-k", 120, "--json").json
+    fields = {"match": judged["match"], "unsure": judged["unsure"], "false_matches": 0.1, "basis": "labels"}
+    assert answer["calibration"] == fields
+    assert answer["verdict"] == answer["results"][0]["verdict"] == "match"
+    for result in answer["results"]:
+        expected = (
+            "match" if result["score"] >= judged["match"] else "unsure" if result["score"] >= judged["unsure"] else "no match"
+        )
+        assert result["verdict"] == expected
+    assert {result["verdict"] for result in answer["results"]} >= {"match", "no match"}
+
+
+def test_person_is_told_the_verdict_and_the_numbers_behind_it(
+    hdml: Command, judged: dict[str, Any], many_discs: Path, tmp_path: Path
+) -> None:
+    done = hdml("search", many_discs / "hue-03" / "2.jpg", "-k", 2)
+    numbers = f"match from {judged['match']:.4f}, no match below {judged['unsure']:.4f} (0.1 of false matches, from labels)"
+    assert done.stderr.splitlines()[0] == f"match: 1.0000 at best; {numbers}"
+    assert done.stdout.startswith("1.0000  match     hue-03  hue-03/2.jpg\n")
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "blue.png")
+    assert hdml("search", tmp_path / "blue.png").stderr.startswith("no match: ")
+    nothing = hdml("search", many_discs / "hue-03" / "2.jpg", "--label", "absent")
+    assert nothing.stderr.startswith("no match: no photo to compare with; ")
+
+
+def test_least_score_of_auto_leaves_out_what_is_no_match_for_sure(
+    hdml: Command, judged: dict[str, Any], many_discs: Path, tmp_path: Path
+) -> None:
+    query = many_discs / "hue-03" / "2.jpg"
+    everything = hdml("search", query, "-k", 120, "--json").json["results"]
+    found = hdml("search", query, "-k", 120, "--min-score", "auto", "--json").json["results"]
+    assert found == [result for result in everything if result["score"] >= judged["match"]]
+    assert found != everything
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "blue.png")
+    answer = hdml("search", tmp_path / "blue.png", "--min-score", "auto", "--json").json
+    assert (answer["verdict"], answer["results"]) == ("no match", [])
+
+
+def test_index_that_is_not_calibrated_has_no_verdicts_and_says_why(hdml: Command, query: Path) -> None:
+    answer = hdml("search", query, "--json").json
+    assert (answer["verdict"], answer["calibration"], answer["results"][0]["verdict"]) == (None, None, None)
+    sentence = hdml("search", query, "--min-score", "auto").sentence
+    reason = "20 photos are too few to tell what a score means; it takes 100"
+    assert sentence == f"a least score of auto needs a calibrated index, but photos is not: {reason}; give a number"
+    assert hdml("search", query, "--min-score", "high").code == 2
+
+
+def test_table_of_many_queries_has_their_verdicts(
+    hdml: Command, judged: dict[str, Any], many_discs: Path, tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries"
+    shutil.copytree(many_discs / "hue-03", queries)
+    Image.new("RGB", (64, 64), "blue").save(queries / "blue.png")
+    out = tmp_path / "results.csv"
+    hdml("search", queries, "--out", out, "-k", 3, "--min-score", "auto")
+    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    assert {row["verdict"] for row in rows if row["rank"]} == {"match"}
+    (blue,) = (row for row in rows if row["query"] == "blue.png")
+    assert (blue["rank"], blue["verdict"], blue["reason"]) == ("", "no match", "")

@@ -120,3 +120,30 @@ def test_index_without_a_folder_is_wrong_usage(hdml: Command, indexed: Path) -> 
     done = hdml("index")
     assert done.code == 2
     assert "a folder of photos is needed" in done.stderr
+
+
+def test_info_tells_what_scores_mean_and_draws_it(hdml: Command, indexed: Path, many_discs: Path, tmp_path: Path) -> None:
+    assert hdml("info", "--json").json["calibration"]["basis"] is None
+    assert "not calibrated: 20 photos are too few" in " ".join(hdml("info").stdout.replace("│", " ").split())
+    hdml("index", many_discs, "--false-matches", 0.05)
+    answer = hdml("info", "--json", "--report", tmp_path / "page.html").json["calibration"]
+    assert (answer["basis"], answer["asked"], answer["check"]["queries"], answer["check"]["labels"]) == ("labels", 0.05, 120, 12)
+    told = " ".join(hdml("info").stdout.replace("│", " ").split())
+    assert f"match from {answer['match']:.4f}, no match below {answer['unsure']:.4f}, by labels" in told
+    assert "5.00% asked" in told
+    assert f"match from {answer['match']:.4f}" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "needs a calibrated index, but photos is not" in hdml("info", "photos", "--report", tmp_path / "none.html").sentence
+
+
+def test_share_of_false_matches_is_kept_until_another_is_asked(hdml: Command, workspace: Path, many_discs: Path) -> None:
+    def asked(*options: object) -> tuple[float, float]:
+        hdml("index", many_discs, *options)
+        found = hdml("info", "--json").json["calibration"]
+        return found["asked"], found["match"]
+
+    default = asked()
+    loose = asked("--false-matches", 0.2)
+    assert (default[0], loose[0]) == (0.01, 0.2)
+    assert loose[1] < default[1]
+    assert asked() == loose
+    assert "must be above 0 and at most 0.5, not 0.7" in hdml("index", many_discs, "--false-matches", 0.7).sentence

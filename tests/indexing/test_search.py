@@ -56,6 +56,23 @@ def opened(photos: Path, tmp_path: Path, tiny_encoder: Path) -> Iterator[OpenInd
         yield index
 
 
+def test_a_least_score_of_auto_is_the_least_that_says_match(
+    many_discs: Path, tmp_path: Path, tiny_encoder: Path, opened: OpenIndex
+) -> None:
+    update_index(many_discs, tmp_path / "index", tiny_encoder, device="cpu", false_matches=0.1)
+    with OpenIndex(tmp_path / "index", device="cpu") as index:
+        found = index.calibration
+        assert found is not None
+        query = many_discs / "hue-03" / "2.jpg"
+        everything = index.search_photo(query, k=120)
+        matched = [result for result in everything if result.score >= found.match]
+        assert index.search_photo(query, k=120, min_score="auto") == matched
+        assert 0 < len(matched) < 120
+    assert opened.calibration is None
+    with pytest.raises(HdmlError, match="is not: 20 photos are too few"):
+        opened.search_vector(opened.item(1).vector, min_score="auto")
+
+
 def test_a_photo_finds_itself_first_and_then_its_class(opened: OpenIndex, photos: Path) -> None:
     for label in ("blue-left", "blue-right", "green-left", "red-right"):
         results = opened.search_photo(photos / label / "2.jpg", k=5)
@@ -298,7 +315,12 @@ def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path)
         "index": "photos-index",
         "model": "00c0ffee00c0ffee",
         "elapsed_ms": 12.346,
-        "results": [{"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "score": r.score} for r in results],
+        "verdict": None,
+        "calibration": None,
+        "results": [
+            {"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "score": r.score, "verdict": None}
+            for r in results
+        ],
     }
 
 
