@@ -247,7 +247,14 @@ def test_killed_and_run_again_it_holds_what_an_uninterrupted_run_holds(
 def test_watching_takes_in_what_changes_and_waits_while_it_cannot(photos: Path, workspace: Path) -> None:
     command = [sys.executable, "-u", "-c", "from cli.main import main; main()"]
     arguments = ["index", str(photos), "--watch", "0.1", "--workspace", str(workspace), "--device", "cpu"]
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that a script runs in the background inherit an ignored SIGINT, which the command would then ignore too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     overdue = threading.Timer(120, process.kill)  # so that a line that is never said ends the test
     overdue.start()
 
