@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from functools import cache
+from pathlib import Path
 
 from indexing.errors import HdmlError
 
@@ -47,3 +49,14 @@ def onnx_providers(device: str) -> list[str]:
     onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed; without it the provider loads none of them
     available = onnxruntime.get_available_providers()
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+@cache
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU has VNNI, its instructions for int8, as Linux tells it; False where nobody tells."""
+    try:
+        with cpuinfo.open(encoding="utf-8") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags.split())
