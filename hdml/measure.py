@@ -142,7 +142,9 @@ def has_answers(photos: EvaluationSet) -> bool:
 
 def _asking(photos: EvaluationSet) -> NDArray[np.int64]:
     """Labels of the photos that ask."""
-    return photos.queries.labels[photos.queries.labels != DISTRACTOR]
+    labels = photos.queries.labels
+    asking: NDArray[np.int64] = labels[labels != DISTRACTOR]
+    return asking
 
 
 def embed_with_network(
