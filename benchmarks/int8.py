@@ -3,8 +3,8 @@
     python benchmarks/int8.py [--backbones NAME ...] [--threads N] [--rounds N] [--json FILE]
 
 Untrained backbones with random weights at 224 px, calibrated on drawn butterflies. Both encoders embed the same batch of 8 photos
-in memory, in turn, in one process and on as many threads; nothing is decoded. Beside the speed stands the least cosine between both
-embeddings of a photo. Torch takes part in the export alone, in a process of its own.
+in memory, in turn, in one process and on as many threads; nothing is decoded. Beside the speed stands the least cosine between
+both embeddings of a photo. Torch takes part in the export alone, in a process of its own.
 """
 
 import argparse

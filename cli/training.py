@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cli.display import Display
     from hdml.distributed import Processes
+    from hdml.int8 import Material
     from indexing.workspace import Workspace
 
 BUILT_IN_SET = "Training on the built-in set: drawn butterflies, half of whose species are kept unseen for the test."
@@ -233,16 +234,18 @@ def export(
     """
     from cli.display import Display, print_json
     from hdml.fit import export_again, export_untrained
+    from hdml.int8 import material_of_gallery
     from indexing.encoder import ENCODER
     from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
     if gallery is not None and not int8:
         raise HdmlError(f"--gallery {gallery} is for --int8; say both, or leave it out.")
+    material = material_of_gallery(gallery) if gallery is not None else None
     if backbone is not None:
         if run is not None:
             raise HdmlError(f"Export takes a run or a --backbone, not both; got {run} and {backbone}.")
-        if int8 and gallery is None:
+        if int8 and material is None:
             raise HdmlError("An untrained backbone has no photos that could calibrate int8; say which: --int8 --gallery FOLDER")
         folder = new_run(workspace, f"{backbone}-untrained-{datetime.now():%Y%m%d-%H%M%S}")
         with drawn_photos() as photos:
@@ -257,24 +260,24 @@ def export(
         display.parity(record["parity"])
         answer["parity"] = record["parity"]
     if int8:
-        encoder, answer["int8"] = _export_int8(folder, gallery, display)
+        encoder, answer["int8"] = _export_int8(folder, material, display)
     display.say(f"Next: hdml index FOLDER{f' --encoder {encoder}' if int8 else ''}")
     if json_output:
         print_json({"run": folder.name, "encoder": str(encoder), **answer})
 
 
-def _export_int8(run: Path, gallery: Path | None, display: "Display") -> tuple[Path, dict[str, Any]]:
+def _export_int8(run: Path, gallery: "Material | None", display: "Display") -> tuple[Path, dict[str, Any]]:
     """The int8 encoder of a run that has its encoder, and how it compares."""
     from dataclasses import asdict
 
-    from hdml.int8 import export_int8, material_of_gallery, material_of_run
+    from hdml.int8 import export_int8, material_of_run
     from hdml.run import read_record
     from indexing.device import has_vnni
     from indexing.encoder import INT8_ENCODER
 
     if gallery is not None and "data" in read_record(run):
-        raise HdmlError(f"{run.name} is calibrated on the photos that it learned from; leave out --gallery {gallery}.")
-    material = material_of_run(run) if gallery is None else material_of_gallery(gallery)
+        raise HdmlError(f"{run.name} is calibrated on the photos that it learned from; leave out --gallery.")
+    material = gallery or material_of_run(run)
     with display.bars():
         card = export_int8(run, material, on_progress=display.advance)
     display.say(f"Wrote {run / INT8_ENCODER}")
