@@ -57,27 +57,34 @@ def images_of(photos: Sequence[Path]) -> NDArray[np.float32]:
     return np.stack([load_array(photo, evaluation_preprocessing(SIZE)) for photo in photos])
 
 
-def measure(
-    encoders: Sequence[Path], images: NDArray[np.float32], *, threads: int, rounds: int
-) -> tuple[list[list[float]], float]:
-    """Seconds that a batch takes each encoder, in turn, and the least cosine between their embeddings of a photo."""
-    opened = [Encoder(path, device="cpu", threads=threads) for path in encoders]
-    vectors = [encoder.encode(images)[0] for encoder in opened]  # also warms up
-    seconds: list[list[float]] = [[] for _ in opened]
+def measure(encoders: Sequence[Path], images: NDArray[np.float32], *, threads: int, rounds: int) -> dict[str, Any]:
+    """Seconds on the clock and of the processor that a batch takes the float and the int8 encoder, in turn.
+
+    Also the least cosine between their embeddings of a photo.
+    """
+    opened = dict(zip(("float", "int8"), (Encoder(path, device="cpu", threads=threads) for path in encoders), strict=True))
+    vectors = [encoder.encode(images)[0] for encoder in opened.values()]  # also warms up
+    found: dict[str, Any] = {clock: {name: [] for name in opened} for clock in ("seconds", "processor")}
     for _ in range(rounds):
-        for encoder, its in zip(opened, seconds, strict=True):
-            started = time.perf_counter()
+        for name, encoder in opened.items():
+            started, processor = time.perf_counter(), time.process_time()
             encoder.encode(images)
-            its.append(time.perf_counter() - started)
-    return seconds, float((vectors[0] * vectors[1]).sum(1).min())
+            found["seconds"][name].append(time.perf_counter() - started)
+            found["processor"][name].append(time.process_time() - processor)
+    return found | {"cosine": float((vectors[0] * vectors[1]).sum(1).min())}
 
 
-def row(backbone: str, seconds: Sequence[Sequence[float]], cosine: float) -> str:
-    speeds = [f"{BATCH / median(its):.1f} ({BATCH / max(its):.1f}–{BATCH / min(its):.1f})" for its in seconds]
-    ratios = [float32 / int8 for float32, int8 in zip(*seconds, strict=True)]  # of neighbours in time
-    quarters = np.quantile(ratios, [0.25, 0.75])
-    ratio = f"{median(ratios):.2f} ({quarters[0]:.2f}–{quarters[1]:.2f})"
-    return f"| {backbone} | {' | '.join(speeds)} | {ratio} | {cosine:.4f} |"
+def row(backbone: str, found: dict[str, Any]) -> str:
+    speeds = [f"{BATCH / median(its):.1f} ({BATCH / max(its):.1f}–{BATCH / min(its):.1f})" for its in found["seconds"].values()]
+    ratios = " | ".join(ratio_of(found[clock]["float"], found[clock]["int8"]) for clock in ("seconds", "processor"))
+    return f"| {backbone} | {' | '.join(speeds)} | {ratios} | {found['cosine']:.4f} |"
+
+
+def ratio_of(float32: Sequence[float], int8: Sequence[float]) -> str:
+    """How many times as fast int8 is, by batches that are neighbours in time."""
+    ratios = [slow / fast for slow, fast in zip(float32, int8, strict=True)]
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    return f"{median(ratios):.2f} ({low:.2f}–{high:.2f})"
 
 
 def main() -> None:
@@ -100,9 +107,9 @@ def main() -> None:
         checked = images_of(photos[-BATCH:])
         for backbone in options.backbones:
             encoders = make_encoders(backbone, Path(folder), photos)
-            seconds, cosine = measure(encoders, checked, threads=options.threads, rounds=options.rounds)
-            results["backbones"][backbone] = {"seconds": dict(zip(("float", "int8"), seconds, strict=True)), "cosine": cosine}
-            print(row(backbone, seconds, cosine), flush=True)
+            found = measure(encoders, checked, threads=options.threads, rounds=options.rounds)
+            results["backbones"][backbone] = found
+            print(row(backbone, found), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
