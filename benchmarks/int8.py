@@ -96,10 +96,8 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, Any] = {"pixels": SIZE, "batch": BATCH, "threads": options.threads, "vnni": has_vnni(), "backbones": {}}
     print(f"This CPU {'has VNNI' if has_vnni() else 'does not tell of VNNI'}. {options.threads} thread(s), batches of {BATCH}.\n")
-    print(
-        "| network | float, images/s: median (least–most) | int8, images/s | int8 / float: median (middle half) | least cosine |"
-    )
-    print("|---|---|---|---|---|")
+    print("| network | float, images/s: median (least–most) | int8 | int8 / float (middle half) | in processor time | cosine |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         gallery = Path(folder) / "butterflies"
         write_butterflies(gallery, species=BATCH, images=CALIBRATED + 1)
