@@ -141,6 +141,15 @@ class Display:
             f"and {card['mean_difference']:.1e} on average; the ten nearest agree to {card['top_10_agreement']:.1%}."
         )
 
+    def int8(self, card: Mapping[str, Any]) -> None:
+        """How an int8 encoder compares with the float one, in one sentence."""
+        measures = (("R@1", card["recall_at_1"]), ("MAP@R", card["map_at_r"]))
+        found = "".join(f", {name} {100 * of['float32']:.1f} → {100 * of['int8']:.1f}" for name, of in measures if of)
+        self.say(
+            f"Calibrated on {card['calibration_photos']} photos; checked on {card['photos']} ({card['checked_on']}): the ten "
+            f"nearest agree to {card['top_10_agreement']:.1%}{found}."
+        )
+
     def _tell(self, description: str, done: int, total: int, figures: str) -> None:
         now = time.monotonic()
         if now - self._told >= _PLAIN_SECONDS or done == total:

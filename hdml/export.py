@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hdml
+from hdml.agreement import top_agreement
 from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
 from hdml.synthesis import pull_negatives, pull_on_sphere
@@ -30,7 +31,6 @@ from indexing.preprocess import Preprocessing, evaluation_preprocessing
 PARITY_PHOTOS = 64
 PARITY_TOLERANCE = 1e-4
 """Largest difference allowed in any coordinate of a unit embedding, and in a norm or a synthetic as a share of its length."""
-_TOP = 10
 _OPSET = 18
 
 
@@ -191,7 +191,7 @@ def check_parity(network: EncoderNetwork, encoder: Path, preprocessing: Preproce
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         norm_difference=float((np.abs(norms - reported.norms) / np.maximum(reported.norms, np.finfo(np.float32).eps)).max()),
-        top_10_agreement=_top_agreement(stored, reported.embeddings),
+        top_10_agreement=top_agreement(stored, reported.embeddings),
     )
 
 
@@ -199,21 +199,6 @@ def _stored_vectors(index: Path, names: Sequence[str]) -> tuple[NDArray[np.float
     with Catalogue(index) as catalogue:
         items = [catalogue.item_at(name) for name in names]
     return np.stack([item.vector for item in items]), np.array([item.norm for item in items], np.float32)
-
-
-def _top_agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    depth = min(_TOP, len(first) - 1)
-    if depth == 0:
-        return 1.0
-
-    def top(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        scores = vectors @ vectors.T
-        np.fill_diagonal(scores, -np.inf)
-        nearest: NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        return nearest
-
-    pairs = zip(top(first), top(second), strict=True)
-    return float(np.mean([len(np.intersect1d(a, b)) / depth for a, b in pairs]))
 
 
 def _relative_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hdml.class_split import ClassSplit, split_classes
 from hdml.data import LabelledPhotos, Photo
 from hdml.embed import embed_photos
-from hdml.evaluate import Evaluation, evaluate_embeddings, evaluate_retrieval
+from hdml.evaluate import DISTRACTOR, Evaluation, evaluate_embeddings, evaluate_retrieval
 from hdml.model import EncoderNetwork
 from hdml.run import RECORD, read_record, read_split
 from hdml.sources import read_photos
@@ -106,7 +106,7 @@ def evaluate_encoder(
         measured_on += ", learned from since, in the refit"
     vectors, failed = embed_with_encoder(encoder, asked, device=device, on_progress=on_progress)
     asked = asked.without(failed)
-    if not _has_answers(asked):
+    if not has_answers(asked):
         raise HdmlError(
             f"Measuring retrieval needs a class with at least 2 photos, one of which asks, but {data or photos.root} has none."
         )
@@ -133,10 +133,18 @@ def _asked(run: Path | None, photos: LabelledPhotos, classes: str | None) -> tup
     return ("all classes", EvaluationSet(photos)) if tested is None else ("test, as the data state it", tested)
 
 
-def _has_answers(photos: EvaluationSet) -> bool:
+def has_answers(photos: EvaluationSet) -> bool:
+    """Whether some photo that asks has another of its class to find."""
     if photos.gallery is None:
-        return bool(np.bincount(photos.queries.labels).max(initial=0) > 1)
-    return bool(np.isin(photos.queries.labels, photos.gallery.labels).any())
+        return bool(np.bincount(_asking(photos)).max(initial=0) > 1)
+    return bool(np.isin(_asking(photos), photos.gallery.labels).any())
+
+
+def _asking(photos: EvaluationSet) -> NDArray[np.int64]:
+    """Labels of the photos that ask."""
+    labels = photos.queries.labels
+    asking: NDArray[np.int64] = labels[labels != DISTRACTOR]
+    return asking
 
 
 def embed_with_network(

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from functools import cache
+from pathlib import Path
 
 from indexing.errors import HdmlError
 
@@ -53,3 +55,14 @@ def onnx_providers(device: str) -> list[str]:
 def available_cores() -> int:
     """Cores that this process may use, which containers and batch systems restrict."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@cache
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU has VNNI, its instructions for int8, as Linux tells it; False where nobody tells."""
+    try:
+        with cpuinfo.open(encoding="utf-8") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags.split())

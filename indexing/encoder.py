@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.device import onnx_providers
+from indexing.device import has_vnni, onnx_providers
 from indexing.errors import HdmlError
 from indexing.preprocess import ImageSource, Preprocessing, load_array
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 METADATA_KEY = "hdml"
 ENCODER = "encoder.onnx"  # its name in a run's and in an index's folder
+INT8_ENCODER = "encoder.int8.onnx"  # its name in a run's folder, beside the encoder that it was made of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EncoderMetadata:
         backbone: name of the network, e.g. ``"resnet18"``.
         training_data: e.g. ``"grocery: 34 classes"``, or ``"none"``.
         version: of the product that exported the file.
+        quantization: of an int8 encoder: the fingerprint of the encoder that it was made ``of``, how, and how it was checked.
     """
 
     dimension: int
@@ -42,9 +44,10 @@ class EncoderMetadata:
     backbone: str
     training_data: str
     version: str
+    quantization: dict[str, Any] | None = None
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps({"format": FORMAT, **{name: value for name, value in asdict(self).items() if value is not None}})
 
     @classmethod
     def from_json(cls, text: str) -> "EncoderMetadata":
@@ -143,6 +146,10 @@ def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise
     options.intra_op_num_threads = threads
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not has_vnni():
+        # Other x86 CPUs add pairs of int8 products in 16 bits, where large ones are cut off, unless they take a slower path:
+        # one encoder would give other embeddings here than where VNNI adds them in 32 bits.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors only: a provider that does not load is checked below, and said in our words
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import Item
-from indexing.encoder import hdml_metadata, open_session
+from indexing.encoder import ENCODER, hdml_metadata, open_session, read_metadata
 from indexing.errors import HdmlError
 from indexing.search import OpenIndex, Result
 
@@ -148,7 +148,7 @@ class HardnessLens:
         if not path.is_file():
             raise NoLens(_why_no_synthesizer(opened))
         self._synthesizer = Synthesizer(path)
-        if self._synthesizer.fingerprint != opened.model:
+        if self._synthesizer.fingerprint != opened.model and self._synthesizer.fingerprint != _quantized_from(opened):
             raise HdmlError(
                 f"the synthesizer of the index {opened.name} must belong to its encoder {opened.model}, but belongs to "
                 f"{self._synthesizer.fingerprint}; remove the index and build it anew"
@@ -312,6 +312,12 @@ def _negatives(items: list[Item], anchor: int, by_distance: list[int]) -> list[i
     if not nearest:
         raise NoLens(f"every labelled photo of this index is a {items[anchor].label}; negatives need a second label.")
     return list(nearest.values())[:NEGATIVES]
+
+
+def _quantized_from(opened: OpenIndex) -> str | None:
+    """The fingerprint of the encoder that an int8 encoder was made of; its embeddings are about those of that one."""
+    quantization = read_metadata(opened.path / ENCODER).quantization
+    return str(quantization["of"]) if quantization else None
 
 
 def _why_no_synthesizer(opened: OpenIndex) -> str:

@@ -63,8 +63,11 @@ class Workspace:
         return runs[0].encoder
 
     def find_encoder(self, given: str | Path) -> Path:
-        """The encoder that a user means by a run's name, a run's folder or an .onnx file; raises HdmlError when there is none."""
-        for path in (self.runs_dir / given / ENCODER, Path(given) / ENCODER, Path(given)):
+        """The encoder that a user means by a run's name or folder, or an .onnx file, which ``runs/`` may be left out of.
+
+        Raises HdmlError when there is none.
+        """
+        for path in (self.runs_dir / given / ENCODER, self.runs_dir / given, Path(given) / ENCODER, Path(given)):
             if path.is_file():
                 return path
         names = ", ".join(run.name for run in self.finished_runs()) or "none"

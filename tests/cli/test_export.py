@@ -95,3 +95,51 @@ def test_offline_machine_is_told_which_file_to_fetch_and_where_to_put_it(
     assert "resnet18-f37072fd.pth cannot be reached from here; fetch that file elsewhere" in sentence
     assert f"put it at {tmp_path / 'torch' / 'hub' / 'checkpoints' / 'resnet18-f37072fd.pth'}" in sentence
     assert not (tmp_path / "workspace").exists()
+
+
+def copy_run(trained: Trained, tmp_path: Path) -> Path:
+    run = tmp_path / "workspace" / "runs" / "mine"
+    shutil.copytree(trained.workspace / "runs" / "mine", run)
+    return run
+
+
+def test_int8_encoder_is_one_of_its_own_that_index_and_search_take(hdml: Command, trained: Trained, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path)
+    done = hdml("export", "mine", "--int8", "--json")
+    assert done.json.keys() == {"run", "encoder", "int8"}
+    card = done.json["int8"]
+    assert done.json["encoder"] == str(run / "encoder.int8.onnx")
+    assert card["checked_on"] == "validation"
+    assert card["top_10_agreement"] >= 0.95
+    assert f"the ten nearest agree to {card['top_10_agreement']:.1%}, R@1 " in done.stderr
+    float32, int8 = read_metadata(run / "encoder.onnx"), read_metadata(run / "encoder.int8.onnx")
+    assert float32.fingerprint != int8.fingerprint
+    assert int8.quantization is not None
+    assert int8.quantization["of"] == float32.fingerprint
+
+    assert hdml("index", trained.photos, "--encoder", "mine/encoder.int8.onnx", "--json").json["added"] == len(HUES) * 6
+    found = hdml("search", trained.photos / HUES[3] / "0.jpg", "--json").json
+    assert (found["model"], found["results"][0]["path"]) == (int8.fingerprint, f"{HUES[3]}/0.jpg")
+    mixed = hdml("index", trained.photos, "--encoder", "mine").sentence
+    assert f"was built with encoder {int8.fingerprint} " in mixed
+    assert hdml("eval", "--encoder", "mine/encoder.int8.onnx", "--json").json["queries"] == len(UNSEEN_HUES) * 6
+
+
+def test_untrained_encoder_is_calibrated_on_a_gallery_or_refused(hdml: Command, tiny_run: Path, shapes: Path) -> None:
+    assert hdml("export", "tiny", "--int8").sentence.endswith("hdml export tiny --int8 --gallery FOLDER")
+    sentence = hdml(*UNTRAINED, "--int8").sentence
+    assert sentence == "An untrained backbone has no photos that could calibrate int8; say which: --int8 --gallery FOLDER"
+    small = shapes / "seagreen-ellipse"
+    assert f"takes 60, but {small} has 6" in hdml(*UNTRAINED, "--int8", "--gallery", small).sentence
+    assert [path.name for path in tiny_run.parent.iterdir()] == ["tiny"]
+    answer = hdml("export", "tiny", "--int8", "--gallery", shapes, "--json").json
+    assert answer["encoder"] == str(tiny_run / "encoder.int8.onnx")
+    assert (answer["int8"]["calibration_photos"], answer["int8"]["photos"]) == (36, 36)
+    assert read_metadata(tiny_run / "encoder.int8.onnx").quantization is not None
+
+
+def test_gallery_that_is_not_asked_for_is_refused(hdml: Command, trained: Trained, shapes: Path, tmp_path: Path) -> None:
+    copy_run(trained, tmp_path)
+    assert f"--gallery {shapes} is for --int8" in hdml("export", "mine", "--gallery", shapes).sentence
+    told = hdml("export", "mine", "--int8", "--gallery", shapes).sentence
+    assert told == "mine is calibrated on the photos that it learned from; leave out --gallery."

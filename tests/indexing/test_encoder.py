@@ -9,8 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from indexing import encoder as encoder_module
 from indexing.device import cuda_device_count
-from indexing.encoder import Encoder, EncoderMetadata, write_metadata
+from indexing.encoder import Encoder, EncoderMetadata, open_session, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.preprocess import load_array
 
@@ -51,6 +52,26 @@ def test_metadata_survives_writing_into_the_file(tiny_encoder: Path, tmp_path: P
     write_metadata(copy, after)
     assert Encoder(copy, device="cpu").metadata == after
     assert [entry.name for entry in tmp_path.iterdir()] == ["encoder.onnx"]
+
+
+def test_what_an_int8_encoder_tells_of_itself_survives_too(tiny_encoder: Path) -> None:
+    metadata = Encoder(tiny_encoder, device="cpu").metadata
+    assert "quantization" not in json.loads(metadata.to_json())
+    quantized = replace(metadata, quantization={"of": metadata.fingerprint, "photos": 64})
+    assert EncoderMetadata.from_json(quantized.to_json()) == quantized
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_without_vnni_int8_takes_the_slower_path_that_cuts_nothing_off(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool
+) -> None:
+    monkeypatch.setattr(encoder_module, "has_vnni", lambda: vnni)
+    options = open_session(tiny_encoder, device="cpu").get_session_options()
+    if vnni:
+        with pytest.raises(RuntimeError, match="does not have configuration with key"):
+            options.get_session_config_entry("session.x64quantprecision")
+    else:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 def test_metadata_of_a_later_format_is_refused(tiny_encoder: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import indexing.hardness
+from indexing.encoder import write_metadata
 from indexing.errors import HdmlError
 from indexing.hardness import Compass, HardnessLens, NoLens
 from indexing.indexer import update_index
@@ -165,6 +166,15 @@ def test_synthesizer_of_another_model_is_refused(opened: OpenIndex) -> None:
     write_tiny_synthesizer(opened.path / "synthesizer.onnx", replace(TINY, fingerprint="feedfeedfeedfeed"))
     with pytest.raises(HdmlError, match=f"{TINY.fingerprint}, but belongs to feedfeedfeedfeed"):
         HardnessLens(opened)
+
+
+def test_int8_encoder_has_the_lens_of_the_encoder_that_it_was_made_of(opened: OpenIndex) -> None:
+    of_another = replace(TINY, fingerprint="feedfeedfeedfeed")
+    (opened.path / "synthesizer.onnx").unlink()
+    write_tiny_synthesizer(opened.path / "synthesizer.onnx", of_another)
+    write_metadata(opened.path / "encoder.onnx", replace(TINY, quantization={"of": of_another.fingerprint}))
+    anchor = opened.catalogue.items("blue-left")[0]
+    assert HardnessLens(opened).look(anchor.id).positives
 
 
 def test_lens_sees_photos_that_came_after_it_was_opened(opened: OpenIndex, photos: Path, tiny_run: Path) -> None:

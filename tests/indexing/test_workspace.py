@@ -53,6 +53,7 @@ def test_an_encoder_is_found_by_name_folder_and_file(workspace: Workspace, tmp_p
     assert workspace.find_encoder("tiny") == expected
     assert workspace.find_encoder(expected.parent) == expected
     assert workspace.find_encoder(str(expected)) == expected
+    assert workspace.find_encoder("tiny/encoder.onnx") == expected
     with pytest.raises(HdmlError, match=r"but absent is neither; finished runs in .*workspace: tiny"):
         workspace.find_encoder("absent")
     with pytest.raises(HdmlError, match=r"finished runs in .*: none"):
