@@ -12,8 +12,8 @@ from PIL import Image
 from indexing.errors import HdmlError
 from indexing.preprocess import FORMATS
 
-# Phones write HEIC, which Pillow cannot read: better listed as unreadable than passed over in silence.
-_UNREADABLE_EXTENSIONS = {".heic", ".heif"}
+# Phones write HEIC, which Pillow cannot read without an extra: better listed as unreadable then than passed over in silence.
+_HEIC_EXTENSIONS = {".heic", ".heif"}
 # Thumbnails and resource forks that network drives and archives leave behind; other hidden names begin with a dot.
 _HIDDEN_FOLDERS = {"@eaDir", "__MACOSX"}
 
@@ -93,7 +93,7 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
 
 def _photo_extensions() -> set[str]:
     known = Image.registered_extensions()  # loads every plugin
-    return {extension for extension, kind in known.items() if kind in (*FORMATS, "MPO")} | _UNREADABLE_EXTENSIONS
+    return {extension for extension, kind in known.items() if kind in (*FORMATS, "MPO")} | _HEIC_EXTENSIONS
 
 
 def _hidden(name: str) -> bool:

@@ -32,6 +32,9 @@ FORMATS = (
     *("WEBP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO", "PSD", "PCX", "SGI"),
 )
 
+# What phones write: an ISO base media file of one of these brands. Pillow reads it with pillow-heif, an extra of this package.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
 # What Pillow's decoders raise on damaged files; OSError includes UnidentifiedImageError.
 DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, ZeroDivisionError),
@@ -158,7 +161,7 @@ def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box |
 def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: Box | None = None) -> DecodedPhoto:
     """As open_rgb, for callers that want the photo's original size as well."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             _refuse_too_large(width, height)
             if shorter_side is not None and box is None:
@@ -171,6 +174,30 @@ def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: B
     if box is not None:
         upright = _part(upright, box)
     return DecodedPhoto(upright, *((height, width) if orientation in _SIDEWAYS else (width, height)))
+
+
+def _open(source: Path | str | BinaryIO) -> Image.Image:
+    try:
+        return Image.open(source, formats=FORMATS)
+    except UnidentifiedImageError:
+        if not _is_heic(source):
+            raise
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise UnreadableImage('it is a HEIC photo; "pip install hdml[heic]" lets it be read') from error
+    register_heif_opener()
+    return Image.open(source, formats=("HEIF",))
+
+
+def _is_heic(source: Path | str | BinaryIO) -> bool:
+    if isinstance(source, Path | str):
+        with Path(source).open("rb") as file:
+            return _is_heic(file)
+    source.seek(0)
+    head = source.read(12)
+    source.seek(0)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
 def _part(image: Image.Image, box: Box) -> Image.Image:

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -189,6 +190,35 @@ def test_less_common_formats_are_read(kind: str) -> None:
     image = scene(48, 48)
     options = {"sizes": [(48, 48)]} if kind == "ICO" else {}
     assert mean_difference(open_rgb(encoded(image, kind, **options)), image) < 4
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    target = io.BytesIO()
+    pillow_heif.from_pillow(image).save(target, quality=95, **options)
+    return target.getvalue()
+
+
+def test_heic_is_read_upright_from_a_path_and_from_bytes(tmp_path: Path) -> None:
+    image = scene(64, 48)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = heic(image, exif=exif.tobytes())
+    (tmp_path / "a.heic").write_bytes(content)
+    for source in (content, tmp_path / "a.heic", io.BytesIO(content)):
+        assert mean_difference(open_rgb(source), image.transpose(Image.Transpose.ROTATE_270)) < 4
+
+
+def test_heic_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UnreadableImage, match=r'it is a HEIC photo; "pip install hdml\[heic\]" lets it be read'):
+        open_rgb(heic(scene()))
+
+
+def test_damaged_heic_is_unreadable() -> None:
+    content = heic(scene())
+    for length in (12, 40, len(content) // 2, len(content) - 20):
+        with pytest.raises(UnreadableImage):
+            open_rgb(content[:length])
 
 
 def test_a_large_jpeg_is_decoded_at_a_scale_that_leaves_twice_what_is_needed() -> None:
