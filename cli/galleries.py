@@ -354,6 +354,9 @@ def search(
             said = "" if result["verdict"] is None else f"  {result['verdict']:8}"
             typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}")
     used = f"index {opened.name}, model {opened.model}"
+    if found["votes"]:
+        first = found["votes"][0]
+        typer.echo(f"{first['results']} of {len(found['results'])} results say {first['label']}", err=True)
     typer.echo(f"{len(found['results'])} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
     if (newer := newer_run(place, opened.path)) is not None:
         typer.echo(newer, err=True)

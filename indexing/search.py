@@ -1,6 +1,7 @@
 """Search an index: from a photo, an item or a vector to the nearest items."""
 
 import threading
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +169,12 @@ class OpenIndex:
         return generation.search(unit, k, among=None if where is None else self.catalogue.matching(where))
 
 
+def label_votes(results: list[Result]) -> list[dict[str, Any]]:
+    """What results say that a query is: labels with their number of results, the most first, the nearest first among equals."""
+    votes = Counter(result.label for result in results if result.label is not None)
+    return [{"label": label, "results": count} for label, count in votes.most_common()]
+
+
 def answer(
     query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float, *, min_score: MinScore = None
 ) -> dict[str, Any]:
@@ -181,6 +188,7 @@ def answer(
         HdmlError: ``min_score`` is "auto" and the index is not calibrated.
     """
     found, least = opened.calibration, opened.least_score(min_score)
+    kept = [result for result in results if least is None or result.score >= least]
     return {
         "query": query,
         "index": opened.name,
@@ -188,9 +196,6 @@ def answer(
         "elapsed_ms": round(elapsed_ms, 3),
         "verdict": found.verdict(results[0].score if results else None) if found else None,
         "calibration": found.summary() if found else None,
-        "results": [
-            {**asdict(result), "verdict": found.verdict(result.score) if found else None}
-            for result in results
-            if least is None or result.score >= least
-        ],
+        "votes": label_votes(kept),
+        "results": [{**asdict(result), "verdict": found.verdict(result.score) if found else None} for result in kept],
     }

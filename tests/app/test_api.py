@@ -30,7 +30,7 @@ from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
 
-ANSWER = {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "results"}
+ANSWER = {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "votes", "results"}
 RESULT = {"id", "path", "label", "attributes", "score", "verdict"}
 
 

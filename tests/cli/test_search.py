@@ -42,7 +42,7 @@ def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
     done = hdml("search", query, "--json")
     assert len(done.stdout.splitlines()) == 1
     answer = done.json
-    assert answer.keys() == {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "results"}
+    assert answer.keys() == {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "votes", "results"}
     assert (answer["query"], answer["index"], answer["model"]) == (str(query), "photos", TINY.fingerprint)
     assert answer["elapsed_ms"] > 0
     assert len(answer["results"]) == 10
@@ -61,7 +61,8 @@ def test_person_gets_score_label_and_path_and_is_told_what_answered(hdml: Comman
     expected = hdml("search", query, "-k", 3, "--json").json["results"]
     done = hdml("search", query, "-k", 3)
     assert done.stdout.splitlines() == [f"{r['score']:.4f}  {r['label']}  {r['path']}" for r in expected]
-    assert done.stderr.startswith(f"3 of 20 photos in index photos, model {TINY.fingerprint}, ")
+    said = f"3 of 3 results say red-right\n3 of 20 photos in index photos, model {TINY.fingerprint}, "
+    assert done.stderr.startswith(said)
 
 
 def test_photo_without_a_label_has_none(hdml: Command, query: Path, photos: Path) -> None:

@@ -23,7 +23,7 @@ from indexing.filters import Filter
 from indexing.gallery import walk_gallery
 from indexing.indexer import Progress, update_index
 from indexing.lock import indexing_alone
-from indexing.search import OpenIndex, answer
+from indexing.search import OpenIndex, Result, answer
 from tests.indexing.conftest import ordinary_user
 
 SEARCH = """
@@ -307,6 +307,24 @@ def test_an_encoder_that_was_exchanged_is_noticed(opened: OpenIndex, photos: Pat
     assert len(opened.search_item(1, k=3)) == 3  # needs no encoder
 
 
+def test_labels_are_voted_for_by_the_results_that_are_kept(opened: OpenIndex) -> None:
+    def result(score: float, label: str | None) -> Result:
+        return Result(1, "a.jpg", label, {}, score)
+
+    results = [
+        result(0.9, "b"),
+        result(0.8, "a"),
+        result(0.7, None),
+        result(0.6, "c"),
+        result(0.5, "a"),
+        result(0.4, "c"),
+        result(0.3, "c"),
+    ]
+    for least, votes in ((None, [("c", 3), ("a", 2), ("b", 1)]), (0.35, [("a", 2), ("c", 2), ("b", 1)]), (0.95, [])):
+        found = answer("q.jpg", opened, results, 1.0, min_score=least)["votes"]
+        assert found == [{"label": label, "results": count} for label, count in votes]
+
+
 def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path) -> None:
     results = opened.search_photo(photos / "red-right" / "0.jpg", k=2)
     found = json.loads(json.dumps(answer("q.jpg", opened, results, 12.34567)))
@@ -317,6 +335,7 @@ def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path)
         "elapsed_ms": 12.346,
         "verdict": None,
         "calibration": None,
+        "votes": [{"label": "red-right", "results": 2}],
         "results": [
             {"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "score": r.score, "verdict": None}
             for r in results
