@@ -38,12 +38,13 @@ def close_hashes(asked: NDArray[np.uint8], searched: NDArray[np.uint8]) -> Itera
         yield row[near]
 
 
-def difference(picture: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[n] root of the mean squared difference between a picture [h, w, 3] and others [n, h, w, 3], in levels of 255."""
-    squares: NDArray[np.float32] = np.square(picture.astype(np.float32) - others.astype(np.float32)).mean((1, 2, 3))
+def difference(pictures: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """[n] root of the mean squared difference between pictures [n, h, w, 3], or one [h, w, 3], and others, in levels of 255."""
+    squares: NDArray[np.float32] = np.square(pictures.astype(np.float32) - others.astype(np.float32)).mean((-3, -2, -1))
     return np.sqrt(squares)
 
 
-def tolerance(picture: NDArray[np.uint8]) -> float:
-    """How far another picture may be from one [h, w, 3] to be a copy of it, in levels of 255."""
-    return LEVELS + SHARE_OF_CONTRAST * float(picture.std((0, 1)).mean())
+def tolerance(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """[n] how far another picture may be from each of [n, h, w, 3], or from one, to be a copy of it, in levels of 255."""
+    allowed: NDArray[np.float64] = LEVELS + SHARE_OF_CONTRAST * pictures.std((-3, -2)).mean(-1)
+    return allowed

@@ -1,12 +1,11 @@
 """Where one photo is a part of another: a window found by correlation, then fitted, then held to both photos' own colours.
 
-A window keeps the shape of the crop: both its sides are shares of the whole photo's, bound by the two photos' aspect ratios. First a small
-grey picture of the crop slides over one of the whole, at every size (normalised cross-correlation through Fourier transforms:
-J. P. Lewis, "Fast Normalized Cross-Correlation", Vision Interface 1995, equation 2); then the best window is moved and
-stretched by fractions of a pixel until the colours agree best.
+A window keeps the shape of the crop: its sides, as shares of the whole photo's, are bound by the two photos' aspect ratios. First
+a small grey picture of the crop slides over one of the whole, at every size (normalised cross-correlation through Fourier
+transforms: J. P. Lewis, "Fast Normalized Cross-Correlation", Vision Interface 1995); then the best window is moved and stretched
+by fractions of a pixel until the colours agree best.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,7 +21,8 @@ SMALLEST = 0.5  # share of the whole photo's width and height that a crop has at
 _COARSE = 32  # pixels of a side of the grey picture that windows slide over
 _SCALES = tuple(float(share) for share in 0.95 ** np.arange(14))
 _FITTED = 24  # pixels of a side at which colours are compared
-_PROMISING = 0.75  # correlation from which on a window is fitted
+PROMISING = 0.75  # correlation from which on a window is fitted
+_STRETCH, _SHIFT = 0.08, 0.08  # how far a window may be fitted away from where it was found
 _AT_A_TIME = 256
 
 Pictures = NDArray[np.uint8]
@@ -127,13 +127,15 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
     image = Image.fromarray(whole)
     target = np.asarray(Image.fromarray(part).resize((_FITTED, _FITTED), Image.Resampling.BILINEAR))
     place = np.array([window[0] + window[2] / 2, window[1] + window[3] / 2, 1.0])  # centre, and stretch of both sides
-    sides = np.asarray(window[2:], float)
+    place_found, sides = place[:2].copy(), np.asarray(window[2:], float)
 
     def box(at: NDArray[np.float64]) -> tuple[float, ...]:
         low, high = at[:2] - at[2] * sides / 2, at[:2] + at[2] * sides / 2
         return (*np.clip(low, 0, 1).tolist(), *np.clip(high, 0, 1).tolist())
 
     def differ(at: NDArray[np.float64]) -> float:
+        if abs(at[2] - 1) > _STRETCH or abs(at[:2] - place_found).max() > _SHIFT:
+            return np.inf
         looked = image.resize((_FITTED, _FITTED), Image.Resampling.BILINEAR, box=tuple(PICTURE * edge for edge in box(at)))
         return float(difference(target, np.asarray(looked)[None])[0])
 
@@ -148,4 +150,4 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
                     tried[axis] += sign * size * step
                     if (found := differ(tried)) < least:
                         place, least, moved = tried, found, True
-    return least / tolerance(target), Window(*box(place))
+    return least / float(tolerance(target)), Window(*box(place))
