@@ -129,14 +129,17 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
     place = np.array([window[0] + window[2] / 2, window[1] + window[3] / 2, 1.0])  # centre, and stretch of both sides
     place_found, sides = place[:2].copy(), np.asarray(window[2:], float)
 
-    def box(at: NDArray[np.float64]) -> tuple[float, ...]:
+    def box(at: NDArray[np.float64]) -> tuple[float, float, float, float]:
         low, high = at[:2] - at[2] * sides / 2, at[:2] + at[2] * sides / 2
-        return (*np.clip(low, 0, 1).tolist(), *np.clip(high, 0, 1).tolist())
+        left, top, right, bottom = (*np.clip(low, 0, 1).tolist(), *np.clip(high, 0, 1).tolist())
+        return left, top, right, bottom
 
     def differ(at: NDArray[np.float64]) -> float:
         if abs(at[2] - 1) > _STRETCH or abs(at[:2] - place_found).max() > _SHIFT:
             return np.inf
-        looked = image.resize((_FITTED, _FITTED), Image.Resampling.BILINEAR, box=tuple(PICTURE * edge for edge in box(at)))
+        left, top, right, bottom = box(at)
+        corners = (PICTURE * left, PICTURE * top, PICTURE * right, PICTURE * bottom)
+        looked = image.resize((_FITTED, _FITTED), Image.Resampling.BILINEAR, box=corners)
         return float(difference(target, np.asarray(looked)[None])[0])
 
     least = differ(place)

@@ -47,7 +47,7 @@ class Base:
 
     @property
     def size(self) -> int:
-        return int(self._index.ntotal)
+        return int(self.index.ntotal)
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:

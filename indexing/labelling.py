@@ -1,14 +1,14 @@
 """Labels that are probably wrong: the nearest photos, and a linear classifier that has not seen the photo, both say another one.
 
 Neighbours alone do badly under an encoder that was not trained on such photos, and a classifier alone where classes are no blobs;
-a label is doubted where both prefer another. The classifier is ridge regression on the classes' indicators, in closed form, so that
-what it says of a photo that is left out costs no second fit (D. M. Allen, "The relationship between variable selection and
-data augmentation and a method for prediction", Technometrics 16, 1974); its penalty is the one that predicts left-out photos best.
-How much less likely a photo's own label is than the likeliest other is the normalised margin of C. G. Northcutt, L. Jiang and
-I. L. Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 70, 2021, section 3.
+a label is doubted where both prefer another. The classifier is ridge regression on the classes' indicators, in closed form, so
+that what it says of a photo that is left out costs no second fit (D. M. Allen, "The relationship between variable selection and
+data augmentation and a method for prediction", Technometrics 16, 1974); its penalty is the one that predicts left-out photos
+best. Labels are ranked by the normalised margin, how much likelier than the given label the likeliest other is (C. G. Northcutt,
+L. Jiang and I. L. Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 70, 2021).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,9 @@ Pages = Callable[[], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
 """Positions [m] and vectors [m, D] of some photos at a time, as often as they are wanted."""
 
 SMALLEST_CLASS = 3  # different photos; of a smaller one nobody can say what it looks like
-DOUBT = 0.3  # of 1, from which on a label is told as probably wrong
+DOUBT = 0.2  # of 1, from which on a label is told as probably wrong
 _VOTERS = 15
-_SHARPNESS = 10.0  # of votes, per unit of cosine similarity
+_SHARPNESS = 20.0  # of votes, per unit of cosine similarity
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _EVIDENCE = 3  # photos of the suggested label, and as many of the given one
 
@@ -32,7 +32,7 @@ class LabelDoubt:
     Attributes:
         place: position of the photo.
         suggested: number of the class that is likelier.
-        doubt: how much likelier, 0..1, the mean of what the neighbours and the classifier say.
+        doubt: how much likelier, 0..1, the lower of what the neighbours and the classifier say.
         for_suggested, for_given: positions of the nearest photos of both classes among the neighbours, the nearest first.
     """
 
@@ -68,9 +68,8 @@ def find_label_errors(
         votes = _votes(labels, voters[page[rows]], scores[page[rows]], classes)
         margins = [_margins(said, labels[page[rows]]) for said in (votes, linear[rows])]
         suggested = _margins(votes + linear[rows], labels[page[rows]])[1]
-        doubt = (margins[0][0] + margins[1][0]) / 2
-        flagged = (margins[0][0] > 0) & (margins[1][0] > 0) & (doubt >= DOUBT)
-        for at in np.flatnonzero(flagged).tolist():
+        doubt = np.minimum(margins[0][0], margins[1][0])
+        for at in np.flatnonzero(doubt >= DOUBT).tolist():
             place, better = int(page[rows[at]]), int(suggested[at])
             near = [int(other) for other in voters[place] if other >= 0]
             for_suggested, for_given = (
@@ -81,7 +80,7 @@ def find_label_errors(
 
 
 def distinct_neighbours(places: NDArray[np.int64], contents: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[n, k] positions of each photo's neighbours, −1 in place of its duplicates and of all but the first of each other content."""
+    """[n, k] positions of each photo's neighbours, −1 in place of its duplicates and of all but one of each other content."""
     own = np.where(places >= 0, contents[places], -1)
     distinct = np.where((own >= 0) & (own != contents[:, None]), places, -1)
     for column in range(1, places.shape[1]):
