@@ -5,8 +5,8 @@
 The set is drawn and faults are planted by a fixed seed (planted_faults.py). The encoder is a ResNet-18 at 64 px that has not been
 trained on it, with the weights of FILE or with random ones. A peer is cleanvision, imagededup, cleanlab or fiftyone, with the
 Python that it is installed for (benchmarks/peers/ says which versions); those that take embeddings get the same ones.
-Of duplicates a pair is found when a tool puts both photos together. Precision of a kind counts as false every pair that was not planted
-at all.
+Of duplicates a pair is found when a tool puts both photos together. Precision of a kind counts as false every pair that was not
+planted at all.
 """
 
 import argparse
@@ -45,11 +45,12 @@ def main() -> None:
         _run([HDML, "export", "--backbone", "resnet18", "--weights", options.weights, "--image-size", "64", *place])
         _run([HDML, "index", gallery, *place])
         vectors = _vectors(workspace / "indexes" / gallery.name, Path(parent, "vectors.npz"))
-        found = {"hdml": _audited(workspace)}
+        found = {}
         for name, python in (peer.split("=", 1) for peer in options.peer):
             out, started = Path(parent, f"{name}.json"), time.perf_counter()
             _run([python, PEERS, name, gallery, vectors, out])
             found[name] = {**json.loads(out.read_text(encoding="utf-8")), "seconds": round(time.perf_counter() - started, 1)}
+        found = {"hdml": _audited(workspace), **found}
     figures = {"weights": Path(options.weights).name, "tools": {name: measure(told, planted) for name, told in found.items()}}
     print(table(figures["tools"]))
     if options.json:

@@ -22,6 +22,7 @@ _COARSE = 32  # pixels of a side of the grey picture that windows slide over
 _SCALES = tuple(float(share) for share in 0.95 ** np.arange(14))
 _FITTED = 24  # pixels of a side at which colours are compared
 PROMISING = 0.75  # correlation from which on a window is fitted
+_SHADES = 0.07  # share of the contrast that mean colours may differ by: a window is easily moved until plain things agree
 _STRETCH, _SHIFT = 0.08, 0.08  # how far a window may be fitted away from where it was found
 _AT_A_TIME = 256
 
@@ -127,20 +128,22 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
     image = Image.fromarray(whole)
     target = np.asarray(Image.fromarray(part).resize((_FITTED, _FITTED), Image.Resampling.BILINEAR))
     place = np.array([window[0] + window[2] / 2, window[1] + window[3] / 2, 1.0])  # centre, and stretch of both sides
-    place_found, sides = place[:2].copy(), np.asarray(window[2:], float)
+    found_at, sides = place[:2].copy(), np.asarray(window[2:], float)
 
     def box(at: NDArray[np.float64]) -> tuple[float, float, float, float]:
         low, high = at[:2] - at[2] * sides / 2, at[:2] + at[2] * sides / 2
         left, top, right, bottom = (*np.clip(low, 0, 1).tolist(), *np.clip(high, 0, 1).tolist())
         return left, top, right, bottom
 
-    def differ(at: NDArray[np.float64]) -> float:
-        if abs(at[2] - 1) > _STRETCH or abs(at[:2] - place_found).max() > _SHIFT:
-            return np.inf
+    def look(at: NDArray[np.float64]) -> Pictures:
         left, top, right, bottom = box(at)
         corners = (PICTURE * left, PICTURE * top, PICTURE * right, PICTURE * bottom)
-        looked = image.resize((_FITTED, _FITTED), Image.Resampling.BILINEAR, box=corners)
-        return float(difference(target, np.asarray(looked)[None])[0])
+        return np.asarray(image.resize((_FITTED, _FITTED), Image.Resampling.BILINEAR, box=corners))
+
+    def differ(at: NDArray[np.float64]) -> float:
+        if abs(at[2] - 1) > _STRETCH or abs(at[:2] - found_at).max() > _SHIFT:
+            return np.inf
+        return float(difference(target, look(at)[None])[0])
 
     least = differ(place)
     for step in 0.5 ** np.arange(5):
@@ -153,4 +156,6 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
                     tried[axis] += sign * size * step
                     if (found := differ(tried)) < least:
                         place, least, moved = tried, found, True
-    return least / float(tolerance(target)), Window(*box(place))
+    shades = abs(target.mean((0, 1)) - look(place).mean((0, 1))).max()
+    contrast = float(target.std((0, 1)).mean())
+    return max(least / float(tolerance(target)), float(shades) / (LEVELS + _SHADES * contrast)), Window(*box(place))

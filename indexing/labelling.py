@@ -57,9 +57,9 @@ def find_label_errors(
     classes = int(labels.max(initial=-1)) + 1
     pairs = np.unique(np.stack([labels, contents], axis=1), axis=0)
     large = np.bincount(pairs[pairs[:, 0] >= 0, 0], minlength=classes) >= SMALLEST_CLASS
-    asked = np.flatnonzero((labels >= 0) & large[labels])
     if large.sum() < 2:
         return []
+    asked = np.flatnonzero((labels >= 0) & large[labels])
     classifier = _fit(labels, classes, pages)
     voters = distinct_neighbours(places, contents)
     doubts = []

@@ -1,8 +1,8 @@
 """Outliers: photos that are far from their nearest, measured by how far photos of this gallery usually are.
 
 The distance is the mean of those to the nearest photos that are no duplicates (F. Angiulli and C. Pizzuti, "Fast outlier
-detection in high dimensional spaces", PKDD 2002, with the mean in place of the sum); what is usual are the gallery's median and its median
-absolute deviation (B. Iglewicz and D. C. Hoaglin, "How to detect and handle outliers", 1993, whose limit of 3.5 is taken).
+detection in high dimensional spaces", PKDD 2002, with the mean in place of the sum); what is usual are the gallery's median and
+its median absolute deviation (B. Iglewicz and D. C. Hoaglin, "How to detect and handle outliers", 1993, with their limit of 3.5).
 """
 
 import numpy as np

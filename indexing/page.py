@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -65,4 +66,5 @@ def write_whole(path: Path, text: str) -> None:
             f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written nothing can be removed
+            unfinished.unlink()

@@ -2,9 +2,9 @@
 
     python audit_peers.py PEER GALLERY VECTORS.npz OUT.json
 
-VECTORS.npz holds paths, labels and vectors of the index, so that every peer that takes embeddings is given the same ones. Written are
-``pairs`` of duplicates, ``labels`` and ``outliers`` as the peer flags them at its defaults, ``ranked`` lists where it has scores, and
-``options`` with further settings of its own.
+VECTORS.npz holds paths, labels and vectors of the index, so that every peer that takes embeddings is given the same ones. Written
+are ``pairs`` of duplicates, ``labels`` and ``outliers`` as the peer flags them at its defaults, ``ranked`` lists where it has
+scores, and ``options`` with further settings of its own.
 """
 
 import json
@@ -18,7 +18,7 @@ import numpy as np
 def cleanvision(gallery, data):
     from cleanvision import Imagelab
 
-    lab = Imagelab(data_path=str(gallery))
+    lab = Imagelab(filepaths=[str(gallery / path) for path in data["paths"]])  # one broken file would end it
     lab.find_issues()
     sets = [group for kind in ("exact_duplicates", "near_duplicates") for group in lab.info[kind]["sets"]]
     odd = [name for name in lab.issues if name.startswith("is_") and "duplicates" not in name]
@@ -29,9 +29,8 @@ def cleanvision(gallery, data):
 def imagededup(gallery, data):
     from imagededup.methods import PHash
 
-    files = [path for path in gallery.rglob("*.*") if path.is_file()]
     hasher = PHash()
-    codes = {str(path): code for path in files if (code := _or_none(hasher.encode_image, path)) is not None}
+    codes = {str(gallery / path): hasher.encode_image(image_file=gallery / path) for path in data["paths"].tolist()}
     found = hasher.find_duplicates(encoding_map=codes)
     return {
         "pairs": sorted(
@@ -47,7 +46,7 @@ def cleanlab(gallery, data):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
 
-    names, labels = np.unique(data["labels"], return_inverse=True)
+    _, labels = np.unique(data["labels"], return_inverse=True)
     large = np.bincount(labels)[labels] >= 5
     paths = data["paths"][large]
     _, dense = np.unique(labels[large], return_inverse=True)
@@ -86,7 +85,7 @@ def fiftyone(gallery, data):
         options["default" if threshold is None else str(threshold)] = sorted(
             map(list, {tuple(sorted(pair)) for pair in [*exact, *near]})
         )
-    names, labels = np.unique(data["labels"], return_inverse=True)
+    _, labels = np.unique(data["labels"], return_inverse=True)
     large = np.bincount(labels)[labels] >= 5
     dense_names, dense = np.unique(data["labels"][large], return_inverse=True)
     predicted = cross_val_predict(
@@ -108,13 +107,6 @@ def fiftyone(gallery, data):
         "labels": [at[sample.id] for sample in scored if sample["mistakenness"] > 0.5],
         "ranked_outliers": [at[sample.id] for sample in unique],
     }
-
-
-def _or_none(read, path):
-    try:
-        return read(image_file=path)
-    except Exception:  # a peer's own trouble with a broken file
-        return None
 
 
 def _pairs(groups, gallery):
