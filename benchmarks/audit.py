@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from planted_faults import Planted, plant
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.planted_faults import Planted, plant
 from indexing.catalogue import Catalogue
 
 HDML = Path(sys.executable).with_name("hdml")
@@ -51,9 +49,10 @@ def main() -> None:
             _run([python, PEERS, name, gallery, vectors, out])
             found[name] = {**json.loads(out.read_text(encoding="utf-8")), "seconds": round(time.perf_counter() - started, 1)}
         found = {"hdml": _audited(workspace), **found}
-    figures = {"weights": Path(options.weights).name, "tools": {name: measure(told, planted) for name, told in found.items()}}
-    print(table(figures["tools"]))
+    tools = {name: measure(told, planted) for name, told in found.items()}
+    print(table(tools))
     if options.json:
+        figures = {"weights": Path(options.weights).name, "tools": tools}
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

@@ -50,11 +50,11 @@ def correlate(wholes: Pictures, parts: Pictures, shape: NDArray[np.float64]) -> 
         Correlation [n], −1 where the part's shape leaves no window; and windows [n, 4]: left, top, width, height as shares.
     """
     grey = np.array([0.299, 0.587, 0.114], np.float32)
-    best = np.full(len(wholes), -1, np.float32)
+    best: NDArray[np.float32] = np.full(len(wholes), -1, np.float32)
     windows = np.zeros((len(wholes), 4), np.float32)
     for start in range(0, len(wholes), _AT_A_TIME):
         rows = np.arange(start, min(start + _AT_A_TIME, len(wholes)))
-        whole = _resampled(wholes[rows] @ grey, _COARSE, _COARSE)
+        whole: NDArray[np.float32] = _resampled(wholes[rows] @ grey, _COARSE, _COARSE)
         whole -= whole.mean((1, 2), keepdims=True)
         part = parts[rows] @ grey
         spectra, sums = rfft2(whole), _integral(np.stack([whole, whole**2]).astype(np.float64))
@@ -98,14 +98,13 @@ def _slide(
 
 
 def _integral(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    summed: NDArray[np.float64] = np.pad(grey, [(0, 0)] * (grey.ndim - 2) + [(1, 0), (1, 0)]).cumsum(-1).cumsum(-2)
-    return summed
+    padded = np.pad(grey, [(0, 0)] * (grey.ndim - 2) + [(1, 0), (1, 0)])
+    return np.asarray(padded.cumsum(-1).cumsum(-2), np.float64)
 
 
 def _resampled(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     side = grey.shape[-1]
-    scaled: NDArray[np.float32] = _weights(side, height) @ grey @ _weights(side, width).T
-    return scaled
+    return np.asarray(_weights(side, height) @ grey @ _weights(side, width).T, np.float32)
 
 
 @cache
@@ -132,7 +131,7 @@ def fit(whole: Pictures, part: Pictures, window: NDArray[np.float32]) -> tuple[f
 
     def box(at: NDArray[np.float64]) -> tuple[float, float, float, float]:
         low, high = at[:2] - at[2] * sides / 2, at[:2] + at[2] * sides / 2
-        left, top, right, bottom = (*np.clip(low, 0, 1).tolist(), *np.clip(high, 0, 1).tolist())
+        (left, top), (right, bottom) = np.clip([low, high], 0, 1).tolist()
         return left, top, right, bottom
 
     def look(at: NDArray[np.float64]) -> Pictures:
