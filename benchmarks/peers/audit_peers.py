@@ -80,7 +80,8 @@ def fiftyone(gallery, data):
     exact = [(at[one], at[other]) for one, others in fob.compute_exact_duplicates(dataset).items() for other in others]
     options = {}
     for threshold in (None, 0.02, 0.05, 0.1):
-        index = fob.compute_near_duplicates(dataset, embeddings=data["vectors"], threshold=threshold)
+        asked = {} if threshold is None else {"threshold": threshold}
+        index = fob.compute_near_duplicates(dataset, embeddings=data["vectors"], **asked)
         near = [(at[one], at[other[0]]) for one, others in index.neighbors_map.items() for other in others]
         options["default" if threshold is None else str(threshold)] = sorted(
             map(list, {tuple(sorted(pair)) for pair in [*exact, *near]})
