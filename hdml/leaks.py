@@ -2,8 +2,7 @@
 
 A copy among the measured photos is found by whoever remembers, so that figures flatter. Copies are told and listed; no training
 is refused. Exact copies are files of the same bytes. Near copies are photos that were written anew: another size, format or
-quality. They are found by a hash of 64 bits of the lowest frequencies and then held to the photos' own colours, since a hash
-by itself takes any two pale things on white for copies (docs/decisions/leaks.md).
+quality (:mod:`indexing.copies`).
 """
 
 import hashlib
@@ -18,13 +17,7 @@ from PIL import Image
 
 from hdml.data import LabelledPhotos, Photo
 from hdml.splits import Split
-
-_SIDE = 16  # pixels of the small picture that is compared
-_FREQUENCIES = 8  # in each direction, of the hash
-_MAX_DISTANCE = 10  # bits of 64
-_CANDIDATES = 8  # photos learned from that are looked at for each measured one
-_SHARE_OF_CONTRAST = 0.18
-_LEVELS = 1.5  # of 255, what writing anew moves a photo without contrast by
+from indexing.copies import SIDE, close_hashes, difference, hashes, tolerance
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Looks:
         """Remember a photo [height, width, 3] and its file."""
         with (self._root / photo.path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+        small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         self.of[photo] = Look(digest, np.asarray(small))
 
     def sha256(self, photos: LabelledPhotos) -> str:
@@ -134,42 +127,11 @@ def _near(learned: Sequence[Photo], measured: Sequence[Photo], looks: Looks) -> 
         return []
     mine, theirs = (np.stack([looks.of[photo].picture for photo in part]) for part in (measured, learned))
     pairs = []
-    for row, candidates in enumerate(_close_hashes(_hashes(mine), _hashes(theirs))):
+    for row, candidates in enumerate(close_hashes(hashes(mine), hashes(theirs))):
         if len(candidates) == 0:
             continue
-        differences = _difference(mine[row], theirs[candidates])
+        differences = difference(mine[row], theirs[candidates])
         best = int(differences.argmin())
-        if differences[best] <= _tolerance(mine[row]):
+        if differences[best] <= tolerance(mine[row]):
             pairs.append((learned[candidates[best]], measured[row]))
     return pairs
-
-
-def _hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[n, 8] bytes: which of the lowest frequencies of each picture [n, 16, 16, 3] are above their median."""
-    grey = pictures.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    steps = np.arange(_SIDE)
-    waves = np.cos(np.pi * (steps[None] + 0.5) * steps[:_FREQUENCIES, None] / _SIDE).astype(np.float32)
-    spectrum = (waves @ grey @ waves.T).reshape(len(grey), -1)
-    bits = spectrum > np.median(spectrum[:, 1:], axis=1, keepdims=True)  # the first is the mean brightness
-    return np.packbits(bits, axis=1)
-
-
-def _close_hashes(asked: NDArray[np.uint8], searched: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
-    """For each hash, the positions of the closest others that are close enough."""
-    import faiss  # brute force over packed bits: 60,000 hashes against as many in seconds
-
-    index = faiss.IndexBinaryFlat(8 * searched.shape[1])
-    index.add(np.ascontiguousarray(searched))
-    distances, positions = index.search(np.ascontiguousarray(asked), min(_CANDIDATES, len(searched)))
-    for row, near in zip(positions, distances <= _MAX_DISTANCE, strict=True):
-        yield row[near]
-
-
-def _difference(picture: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[n] root of the mean squared difference between a picture and others [n, 16, 16, 3], in levels of 255."""
-    squares: NDArray[np.float32] = np.square(picture.astype(np.float32) - others.astype(np.float32)).mean((1, 2, 3))
-    return np.sqrt(squares)
-
-
-def _tolerance(picture: NDArray[np.uint8]) -> float:
-    return _LEVELS + _SHARE_OF_CONTRAST * float(picture.std((0, 1)).mean())

@@ -4,8 +4,6 @@ The page needs nothing beside itself: photos are small copies inside it, plots a
 and a policy in its head forbids the browser to load anything. All text from the user's data is escaped.
 """
 
-import base64
-import io
 import json
 import math
 import statistics
@@ -14,19 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
-
 from hdml.comparison import MEASURES, Answer, Arm, Comparison, Disagreement, Paired, deviation, percent, points
 from hdml.significance import Verdict, paired_t
-from indexing.errors import UnreadableImage
-from indexing.preprocess import open_rgb
+from indexing.page import in_bytes, picture, printable, templates
 
 HTML, MARKDOWN, JSON = "report.html", "report.md", "report.json"
 SHOWN_DISAGREEMENTS = 24
 PLOTTED = ("map_at_r", "recall_at_1")
 _TEMPLATE = "report.html.jinja"
-_PICTURE = 200  # pixels of a photo's longer side: sharp at 100 on a fine screen
 _LEAST_ROOM = 0.01  # of an axis beside its values, in 0–1
 _MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 _MARKDOWN_SPECIAL = "\\`*_{}[]()<>#+-!|~&"
@@ -94,24 +87,18 @@ def interval_of(arm: Arm, measure: str) -> tuple[float, float]:
 
 def to_html(comparison: Comparison) -> str:
     """The page, whole, photos included."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters |= {
         "points": points,
         "percent": _unbroken,
         "share": _share,
-        "bytes": _bytes,
+        "bytes": in_bytes,
         "duration": _duration,
         "p": _p,
     }
     margin = comparison.margin
     headline, _, rest = comparison.verdict.partition(". ")
-    return _printable(
+    return printable(
         environment.get_template(_TEMPLATE).render(
             comparison=comparison,
             headline=headline.removesuffix(".") + ".",
@@ -134,18 +121,6 @@ def to_html(comparison: Comparison) -> str:
             picture=lru_cache(lambda path: picture(comparison.photos / path)),
         )
     )
-
-
-def picture(photo: Path) -> str | None:
-    """A small JPEG copy as a data URI, none of the original's bytes or metadata in it; None when the photo cannot be read."""
-    try:
-        image = open_rgb(photo, shorter_side=_PICTURE)
-    except UnreadableImage:
-        return None  # the page says so in its place
-    image.thumbnail((_PICTURE, _PICTURE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    target = io.BytesIO()
-    image.save(target, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode("ascii")
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -172,12 +147,12 @@ def to_markdown(comparison: Comparison) -> str:
         "## Repeat it",
         "\n".join("    " + line for line in comparison.command.splitlines()),
     ]
-    return _printable("\n\n".join(sections) + "\n")
+    return printable("\n\n".join(sections) + "\n")
 
 
 def _arm_row(arm: Arm) -> list[str]:
     spreads = [_spread(arm.measured(measure)) for measure in MEASURES]
-    return [arm.name, *spreads, _duration(statistics.fmean(arm.seconds)), _bytes(arm.peak_memory), arm.description]
+    return [arm.name, *spreads, _duration(statistics.fmean(arm.seconds)), in_bytes(arm.peak_memory), arm.description]
 
 
 def _pair_row(pair: Paired) -> list[str]:
@@ -220,11 +195,6 @@ def _md(text: str) -> str:
     return "".join("\\" + letter if letter in _MARKDOWN_SPECIAL else letter for letter in " ".join(text.split()))
 
 
-def _printable(text: str) -> str:
-    """Without the half characters by which Python names files whose names are not UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def _by_measure(pairs: Sequence[Paired]) -> list[tuple[str, list[Paired]]]:
     groups = ((measure, [pair for pair in pairs if pair.measure == measure]) for measure in MEASURES)
     return [(measure, group) for measure, group in groups if group]
@@ -256,12 +226,6 @@ def _spread(values: Sequence[float]) -> str:
 
 def _unbroken(level: float) -> str:
     return percent(level).replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _bytes(value: int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
 def _duration(seconds: float) -> str:

@@ -210,6 +210,20 @@ class Item:
 
 
 @dataclass(frozen=True)
+class PhotoRecord:
+    """What an index knows of a photo beside its vector; width and height in pixels, size in bytes, hash None where not known."""
+
+    id: int
+    path: str
+    label: str | None
+    width: int
+    height: int
+    size: int
+    mtime_ns: int
+    hash: bytes | None
+
+
+@dataclass(frozen=True)
 class Failure:
     """A file that could not be read, relative to the gallery, and why."""
 
@@ -449,6 +463,11 @@ class Catalogue:
     def items(self, label: str | None = None) -> list[Item]:
         """All searchable items, or those of a label, by id; vectors included, so mind the memory of large galleries."""
         return self._items("TRUE") if label is None else self._items("label = ?", label)
+
+    def photo_records(self) -> list[PhotoRecord]:
+        """All searchable items by id, without their vectors."""
+        columns = "id, path, label, width, height, size, mtime_ns, hash"
+        return [PhotoRecord(*row) for row in self._rows(f"SELECT {columns} FROM items WHERE state = 'ready' ORDER BY id")]
 
     def plan(self) -> Plan:
         """What is asked of the bases of this index."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from indexing.catalogue import Catalogue, Changes
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, to_device
-from indexing.kinds import Manifest, build_base, search_params
+from indexing.kinds import Manifest, build_base, faiss_search, search_params
 from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ class Base:
                 raise HdmlError(f"an index of the kind {manifest.kind} is searched on the CPU; use --device cpu, or --kind exact")
             device = "cpu"
         self._whole = index
-        self._index, placed = to_device(index, device)
+        self.index, placed = to_device(index, device)
         self.on_gpu = placed == "cuda"
         # faiss searches a CPU index from many threads at once, a GPU index from one.
         self._guard: AbstractContextManager[Any] = threading.Lock() if self.on_gpu else nullcontext()
 
     @property
     def size(self) -> int:
-        return int(self._index.ntotal)
+        return int(self.index.ntotal)
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
@@ -91,13 +91,13 @@ class Base:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
         if not self.on_gpu:
             params = search_params(self.manifest, k, by_id=dead.rest_by_id, by_position=dead.rest_by_position)
-            return nearest(self._index, unit, k, params=params)
+            return nearest(self.index, unit, k, params=params)
         # A GPU knows no selectors.
         wanted = min(k + len(dead.ids), self.size)
         if wanted > MAX_GPU_RESULTS:
             raise HdmlError(f"on a GPU at most {MAX_GPU_RESULTS - len(dead.ids)} results can be had, not {k}; use --device cpu")
         with self._guard:
-            ids, scores = nearest(self._index, unit, wanted)
+            ids, scores = nearest(self.index, unit, wanted)
         alive = ~np.isin(ids, dead.ids)
         return ids[alive][:k], scores[alive][:k]
 
@@ -172,6 +172,17 @@ class Generation:
     @cached_property
     def _added_index(self) -> Any:
         return _compared(self.added, self.vectors)
+
+    def search_many(self, units: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As search, on the CPU, of many unit vectors [n, D] at once: ids and scores [n, k], −1 and −∞ where there are none."""
+        params = search_params(self.base.manifest, k, by_id=self.dead.rest_by_id, by_position=self.dead.rest_by_position)
+        found = [faiss_search(self.base.index, units, k, params)]
+        if len(self.added):
+            found.append(faiss_search(self._added_index, units, k))
+        scores, ids = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+        scores[ids < 0] = -np.inf
+        order = np.lexsort((ids, -scores))[:, :k]
+        return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
     def with_changes(self, changes: Changes) -> "Generation":
         """The generation after these changes."""

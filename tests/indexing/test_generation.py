@@ -84,6 +84,21 @@ def test_what_has_changed_since_the_base_is_found_and_what_is_gone_is_not(galler
     gallery.check(gallery.open())
 
 
+def test_many_searches_at_once_answer_as_one_by_one(gallery: Gallery) -> None:
+    change(gallery)
+    generation = gallery.open()
+    queries = np.stack([embedded(seed).vector for seed in range(2000, 2030)])
+    for k in (1, 10, 60):  # there are fewer than 60
+        ids, scores = generation.search_many(queries, k)
+        assert ids.shape == scores.shape == (30, k)
+        for row, query in enumerate(queries):
+            expected_ids, expected = generation.search(query, k)
+            found = ids[row] >= 0
+            assert ids[row][found].tolist() == expected_ids
+            np.testing.assert_allclose(scores[row][found], expected, atol=1e-6)
+            assert np.isneginf(scores[row][~found]).all()
+
+
 def test_a_generation_never_changes_and_the_same_one_serves_while_nothing_does(gallery: Gallery) -> None:
     before = gallery.open()
     found = before.search(embedded(3).vector, 40)
