@@ -30,7 +30,7 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
             "model": index.model,
             "items": index.items,
             "updated": index.updated,
-            "lens": (index.path / SYNTHESIZER).is_file(),
+            "lens": (index.encoder.parent / SYNTHESIZER).is_file(),
         }
         for index in galleries.listed()
     ]
@@ -85,7 +85,8 @@ def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
         return [item for label in chosen for item in _items_of(opened, label, limit=1)]
     if opened.item_count == 0:
         return []
-    results = opened.search_vector(np.ones(opened.dimension, np.float32), k=_SAMPLE)
+    moment = opened.present()
+    results = opened.search_vector(np.ones(moment.dimension, np.float32), k=_SAMPLE, moment=moment)
     return [{"id": result.id, "path": result.path, "label": result.label} for result in results]
 
 

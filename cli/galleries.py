@@ -72,6 +72,16 @@ def index(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Go on for ever, looking every so many seconds for what has changed."),
     ] = None,
+    migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            help="Change the index over to --encoder, or to the newest run: embed by it beside what is searched, compare, swap.",
+        ),
+    ] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap/--no-swap", help="With --migrate: whether searches go by the new encoder at the end.")
+    ] = True,
     verify: Annotated[
         bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
     ] = False,
@@ -84,6 +94,7 @@ def index(
     Example: hdml index ./gallery
     """
     from cli.display import Display, print_json
+    from cli.migrating import check_can_migrate, migrate_gallery
 
     display = Display(json_output=json_output)
     if verify:
@@ -91,22 +102,33 @@ def index(
         return
     if folder is None:
         raise typer.BadParameter("a folder of photos is needed", param_hint="FOLDER")
+    if migrate:
+        check_can_migrate(folder, workspace, encoder)
     report = update_gallery(
         folder,
         workspace,
         display,
-        encoder=encoder,
+        encoder=None if migrate else encoder,
         workers=workers,
         device=device,
         remove=remove or (),
         restore=restore or (),
         asked_descriptions=(folder_names, manifest),
         plan=_asked_plan(kind, target_overlap, memory),
+        hints=not migrate,
     )
+    migration = None
+    if migrate:
+        migration = migrate_gallery(
+            folder, report.index, workspace, display, encoder=encoder, swap=swap, device=device, workers=workers
+        )
     if json_output:
         failed = [asdict(failure) for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged", "relabelled")}
-        print_json({"index": report.index.name, **counts, "failed": failed})
+        answer = {"index": report.index.name, **counts, "failed": failed}
+        if migration is not None:
+            answer["migration"] = {**migration.to_json(), "failed": [asdict(failure) for failure in migration.failed]}
+        print_json(answer)
     if watch is not None:
         _follow(folder, report.index, display, every=watch, device=device, workers=workers)
 
@@ -120,9 +142,7 @@ def _follow(folder: Path, index_dir: Path, display: "Display", *, every: float, 
     while True:
         time.sleep(every)
         try:
-            report = update_index(
-                folder, index_dir, index_dir / "encoder.onnx", device=device, workers=workers, retry_failed=False
-            )
+            report = update_index(folder, index_dir, device=device, workers=workers, retry_failed=False)
         except HdmlError as error:
             if str(error) != trouble:
                 trouble = str(error)
@@ -146,17 +166,22 @@ def update_gallery(
     restore: Sequence[str] = (),
     asked_descriptions: tuple[str | None, str | None] = (None, None),
     plan: "Plan | None" = None,
+    hints: bool = True,
 ) -> "IndexReport":
-    """Bring a folder's index up to date and tell what was done."""
-    from indexing.catalogue import has_catalogue
+    """Bring a folder's index up to date and tell what was done, and with ``hints`` what could be done next."""
+    from indexing.catalogue import Catalogue, has_catalogue
     from indexing.indexer import Progress, update_index
     from indexing.workspace import Workspace
 
     place = Workspace(workspace)
     index_dir = place.index_for_gallery(folder)
-    file = index_dir / "encoder.onnx"
-    if encoder is not None or not has_catalogue(index_dir):
-        file = place.find_encoder(encoder) if encoder is not None else place.newest_encoder()
+    if encoder is not None:
+        file = place.find_encoder(encoder)
+    elif has_catalogue(index_dir):
+        with Catalogue(index_dir) as catalogue:
+            file = catalogue.about().encoder
+    else:
+        file = place.newest_encoder()
     display.say(f"Indexing {folder} with {file}")
 
     def on_progress(progress: Progress) -> None:
@@ -185,9 +210,10 @@ def update_gallery(
         display.say(f"{report.relabelled} photos have another label or other attributes than before.")
     if report.absent:
         display.say(f"The manifest tells of {report.absent} photos that are not in {folder}.")
-    if (newer := newer_run(place, index_dir)) is not None:
-        display.say(newer)
-    display.say("Next: hdml search PHOTO, or hdml serve")
+    if hints:
+        if (newer := newer_run(place, index_dir)) is not None:
+            display.say(newer)
+        display.say("Next: hdml search PHOTO, or hdml serve")
     return report
 
 
@@ -247,10 +273,15 @@ def _verify(folder: Path | None, workspace: Path, display: "Display", *, json_ou
 
 def newer_run(place: "Workspace", index_dir: Path) -> str | None:
     """What to say when a run has finished since the one that an index is bound to; None when none has."""
+    from indexing.workspace import read_index_info
+
     newer = place.newer_run(index_dir)
     if newer is None:
         return None
-    return f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew."
+    return (
+        f"The run {newer.name} is newer than this index's model; to use it: hdml index {read_index_info(index_dir).gallery} "
+        f"--migrate --encoder {newer.name}"
+    )
 
 
 def search(

@@ -11,7 +11,6 @@ from typing import Any
 
 from indexing.catalogue import Failure
 from indexing.descriptions import as_json
-from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import check_gallery, walk_gallery
@@ -73,14 +72,16 @@ def search_folder(
             if reason is not None:
                 batch.failed.append(Failure(path, reason))
         readable = (root / path for path, reason in photos if reason is None)
-        with closing(embed_files(opened.path / ENCODER, readable, device=device)) as embedded:
+        moment = opened.present()
+        encoder = opened.catalogue.encoder_of(moment.model)
+        with closing(embed_files(encoder, readable, device=device)) as embedded:
             for photo in embedded:
                 query, done = photo.path.relative_to(root).as_posix(), done + 1
                 if photo.vector is None:
                     batch.failed.append(Failure(query, str(photo.reason)))
                 else:
                     batch.queries += 1
-                    found = opened.search_vector(photo.vector, k=k, min_score=min_score, where=where)
+                    found = opened.search_vector(photo.vector, k=k, min_score=min_score, where=where, moment=moment)
                     batch.results += len(found)
                     for rank, result in enumerate(found, start=1):
                         yield {"query": query, "rank": rank, **asdict(result), "attributes": as_json(result.attributes)}
