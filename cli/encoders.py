@@ -1,6 +1,7 @@
 """``hdml encoder add``: networks that others exported, taken into the workspace as encoders."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,7 +70,7 @@ def add(
     Example: hdml encoder add dinov2.onnx --name dinov2
     """
     from cli.display import Display, print_json
-    from hdml.run import ENCODER, RECORD
+    from hdml.run import ENCODER, RECORD, write_record
     from indexing.wrap import Asked, wrap_network
 
     name = name or model.stem
@@ -86,6 +87,8 @@ def add(
         folder.rmdir()
         raise
     about, prepared = added.metadata, added.metadata.preprocessing
+    record = {"format": 1, "version": about.version, "status": "finished", "method": "added", "source": str(model.resolve())}
+    write_record(folder, {**record, "output": added.output, "finished": datetime.now(UTC).isoformat()})
     display = Display(json_output=json_output)
     display.say(f"Wrote {folder / ENCODER}: {about.dimension} dimensions, fingerprint {about.fingerprint}")
     pooled = {3: f", of which {'the first' if pooling == 'cls' else 'the mean of all'} is taken", 4: ", averaged over space"}

@@ -322,6 +322,7 @@ def _why_no_synthesizer(name: str, folder: Path) -> str:
     reasons = {
         "plain": "the model was trained with the plain method, which generates nothing",
         "untrained": "the model is an untrained backbone, which generates nothing",
+        "added": "the model was trained elsewhere, and generates nothing",
     }
     return (
         f"The index {name} has no lens: {reasons.get(_method(folder), 'its model came without a synthesizer.onnx')}. "
