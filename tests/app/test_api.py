@@ -25,6 +25,7 @@ from app.server import create_app
 from app.uploads import Upload
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.indexer import update_index
+from indexing.migration import migrate_index
 from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
@@ -310,6 +311,28 @@ def test_index_that_is_removed_and_made_anew_is_taken_up(
         assert (answer["model"], answer["results"][0]["path"]) == (anew.fingerprint, "blue-left/1.jpg")
         assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-4)
     assert client.get("/v1/lens?index=photos").json()["model"] == anew.fingerprint
+
+
+def test_index_that_is_changed_over_to_another_encoder_is_taken_up(
+    client: TestClient, workspace: Workspace, photos: Path, tmp_path: Path
+) -> None:
+    assert client.get("/v1/lens").json()["model"] == TINY.fingerprint
+    other = replace(TINY, fingerprint="feedfeedfeedfeed", dimension=48)
+    (tmp_path / "other").mkdir()
+    write_tiny_synthesizer(tmp_path / "other" / "synthesizer.onnx", other)
+    migrate_index(workspace.find_index(), write_tiny_encoder(tmp_path / "other" / "encoder.onnx", other, seed=1), device="cpu")
+    answer = client.post("/v1/search?k=1", content=(photos / "blue-left" / "1.jpg").read_bytes()).json()
+    assert (answer["model"], answer["results"][0]["path"]) == (other.fingerprint, "blue-left/1.jpg")
+    assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-4)
+    assert len(client.get("/v1/items").json()["items"]) == 4
+    assert client.get("/v1/lens").json()["model"] == other.fingerprint
+    (listed,) = client.get("/v1/indexes").json()["indexes"]
+    assert (listed["model"], listed["lens"]) == (other.fingerprint, True)
+    (tmp_path / "bare").mkdir()
+    bare = write_tiny_encoder(tmp_path / "bare" / "encoder.onnx", replace(TINY, fingerprint="bare"), seed=2)
+    migrate_index(workspace.find_index(), bare, device="cpu")
+    assert "came without a synthesizer" in refused(client.get("/v1/lens"))[1]
+    assert client.get("/v1/indexes").json()["indexes"][0]["lens"] is False
 
 
 def test_request_opens_no_index_but_its_own(client: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
