@@ -165,6 +165,7 @@ _MODELS = f"""
 SELECT id, fingerprint, dimension, (SELECT COUNT(*) FROM vectors WHERE model = models.id), id = ({_LIVE}) FROM models ORDER BY id
 """
 _FINGERPRINT = "SELECT fingerprint FROM models WHERE id = model"
+_KEEP_MIGRATION = "INSERT OR REPLACE INTO meta VALUES ('migration', ?)"
 _LIVE_MODEL = f"SELECT id, fingerprint, dimension FROM models WHERE id = ({_LIVE})"
 _ROWS_AT_A_TIME = 4096
 
@@ -824,12 +825,13 @@ class Catalogue:
                 connection.execute("INSERT INTO vectors VALUES (?, ?, ?, ?)", (item_id, model.id, norm, bytes(vector)))
         return failed
 
-    def swap(self, model: Model, *, sequence: int, failed: Iterable[Failure] = ()) -> None:
+    def swap(self, model: Model, *, sequence: int, failed: Iterable[Failure], found: dict[str, Any]) -> None:
         """Let searches compare by another model from one moment to the next, under the next sequence number.
 
         Args:
             sequence: that the model's base was built at, and that the catalogue must still have.
             failed: photos without a vector of the model, which are found no more, each with the reason.
+            found: what comparing the two came to, as for set_migration.
 
         Raises:
             HdmlError: the catalogue has changed since, or a searchable item would have no vector.
@@ -848,11 +850,12 @@ class Catalogue:
                     "run the command again"
                 )
             connection.execute("UPDATE meta SET value = ? WHERE key = 'model'", (model.id,))
+            connection.execute(_KEEP_MIGRATION, (json.dumps(found),))
 
     def set_migration(self, found: dict[str, Any]) -> None:
         """Keep what comparing two models came to."""
         with self._write() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('migration', ?)", (json.dumps(found),))
+            connection.execute(_KEEP_MIGRATION, (json.dumps(found),))
 
     def forget_models(self) -> list[Model]:
         """Delete the models that searches do not compare by, with their vectors; returns them, whose files are still there."""

@@ -98,9 +98,9 @@ def migrate_index(
                     _refuse_to_lose(catalogue, failed)
                 agreement = compare_models(catalogue, old, new)
                 done = Migration(old.fingerprint, new.fingerprint, embedded, failed, agreement, swapped=swap)
-                catalogue.set_migration({**done.to_json(), "swapped": False})
                 if swap:
-                    _swap(index_dir, catalogue, new, failed)
+                    _swap(index_dir, catalogue, new, done)
+                else:
                     catalogue.set_migration(done.to_json())
                 return done
             gallery = catalogue.about().gallery
@@ -160,10 +160,10 @@ def _refuse_to_lose(catalogue: Catalogue, failed: list[Failure]) -> None:
         )
 
 
-def _swap(index_dir: Path, catalogue: Catalogue, model: Model, failed: list[Failure]) -> None:
+def _swap(index_dir: Path, catalogue: Catalogue, model: Model, done: Migration) -> None:
     """Let searches go by a model, whose base they find ready; it is of the number that the swap will have."""
     plan = catalogue.plan()
     with catalogue.vectors(model) as vectors:
         sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
     save_cache(index, manifest, index_dir, sequence + 1, keep_lower=True)
-    catalogue.swap(model, sequence=sequence, failed=failed)
+    catalogue.swap(model, sequence=sequence, failed=done.failed, found=done.to_json())
