@@ -21,7 +21,7 @@ from indexing.catalogue import Catalogue, Failure
 from indexing.encoder import Encoder
 from indexing.errors import HdmlError
 from indexing.hardness import HardnessLens, NoLens
-from indexing.index import cached_sequences, sequences_of
+from indexing.index import cached_sequences, remove_caches, sequences_of
 from indexing.indexer import Progress, update_index
 from indexing.lock import indexing_alone
 from indexing.migration import migrate_index
@@ -132,6 +132,23 @@ def test_the_base_of_the_new_encoder_is_there_at_the_swap(index_dir: Path, encod
         assert sequences_of(index_dir, OTHER.fingerprint) == [catalogue.sequence()]
     with indexing_alone(index_dir), OpenIndex(index_dir, device="cpu") as opened:
         assert opened.present().is_base
+
+
+def test_without_its_base_nothing_is_searched_in_the_base_of_another_encoder(
+    photos: Path, index_dir: Path, encoders: dict[str, Path]
+) -> None:
+    (old,) = cached_sequences(index_dir)
+    with OpenIndex(index_dir, device="cpu") as opened:
+        migrate_index(index_dir, encoders[OTHER.fingerprint], device="cpu")
+        (new,) = sequences_of(index_dir, OTHER.fingerprint)
+        assert cached_sequences(index_dir) == [old, new]
+        with indexing_alone(index_dir):  # so that no searcher saves one
+            remove_caches(index_dir, [new])
+            check_searches(opened, encoders)
+            with OpenIndex(index_dir, device="cpu") as anew:
+                check_searches(anew, encoders)
+    update_index(photos, index_dir, device="cpu")
+    assert cached_sequences(index_dir) == sequences_of(index_dir, OTHER.fingerprint) == [new]
 
 
 def test_what_comes_later_is_embedded_by_the_new_encoder(photos: Path, index_dir: Path, encoders: dict[str, Path]) -> None:
@@ -276,6 +293,7 @@ def test_killed_it_leaves_the_one_or_the_other_and_goes_on(
     with OpenIndex(index_dir, device="cpu") as opened:
         check_searches(opened, encoders)
         assert opened.model == expected.fingerprint
+        assert sequences_of(index_dir, expected.fingerprint), "its base is there all the time"
         (photos / "red-right" / "0.jpg").unlink()  # the next change gets the number that the swap would have had
         update_index(photos, index_dir, device="cpu")
         check_searches(opened, encoders)
