@@ -104,6 +104,8 @@ def index(
         raise typer.BadParameter("a folder of photos is needed", param_hint="FOLDER")
     if migrate:
         check_can_migrate(folder, workspace, encoder)
+    elif not swap:
+        raise typer.BadParameter("it says how --migrate ends, and needs it", param_hint="--no-swap")
     report = update_gallery(
         folder,
         workspace,

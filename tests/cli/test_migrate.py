@@ -75,6 +75,7 @@ def test_gc_tells_which_models_it_forgets(hdml: Command, indexed: Path, photos: 
 
 
 def test_migrate_without_an_index_or_an_encoder_says_so(hdml: Command, photos: Path, workspace: Path) -> None:
+    assert "how --migrate ends" in hdml("index", photos, "--no-swap").stderr
     assert f"--migrate needs an index to change over, but {photos} has none" in hdml("index", photos, "--migrate").sentence
     hdml("index", photos)
     assert "but absent is neither" in hdml("index", photos, "--migrate", "--encoder", "absent").sentence
