@@ -48,6 +48,7 @@ def make_router(galleries: Galleries) -> APIRouter:
         since: Annotated[str | None, Query(description="Only photos changed on this day or later.")] = None,
         until: Annotated[str | None, Query(description="Only photos changed on this day or earlier.")] = None,
         min_side: Annotated[int | None, Query(ge=1, description="Least pixels of the shorter side.")] = None,
+        group: Annotated[bool, Query(description="Give copies of a photo once, the others under copies.")] = False,
     ) -> dict[str, Any]:
         """The photos most like the one that is sent, best first."""
         where = Filter.asked(
@@ -58,7 +59,7 @@ def make_router(galleries: Galleries) -> APIRouter:
             until=until,
             min_side=min_side,
         )
-        return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where)
+        return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where, group=group)
 
     @router.get("/v1/indexes")
     def indexes() -> dict[str, Any]:

@@ -94,7 +94,7 @@ class _KeptOpen:
     def lens(self) -> HardnessLens:
         with self._lock:
             opened = self._current()
-            if self._lens is None:
+            if self._lens is None or self._lens.model != opened.present().model:
                 self._lens = HardnessLens(opened)
             return self._lens
 

@@ -14,6 +14,7 @@ from app.thumbnails import known_path
 from app.uploads import Upload
 from indexing.errors import HdmlError
 from indexing.filters import Filter
+from indexing.grouping import group_copies
 from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import MinScore, OpenIndex, answer
 
@@ -30,7 +31,7 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
             "model": index.model,
             "items": index.items,
             "updated": index.updated,
-            "lens": (index.path / SYNTHESIZER).is_file(),
+            "lens": (index.encoder.parent / SYNTHESIZER).is_file(),
         }
         for index in galleries.listed()
     ]
@@ -45,19 +46,24 @@ def search(
     k: int,
     min_score: MinScore = None,
     where: Filter | None = None,
+    group: bool = False,
 ) -> dict[str, Any]:
     """Search by a photo that was sent or by an item of the index; raises HdmlError when both or neither are given."""
-    started = time.perf_counter()
+    started, wanted = time.perf_counter(), 2 * k if group else k
     match upload, item_id:
         case Upload(name, content), None:
             with _DECODING:
-                query, results = name, opened.search_photo(content, k=k, where=where)
+                query, results = name, opened.search_photo(content, k=wanted, where=where)
         case None, int():
             known_path(opened, item_id)
-            query, results = f"id {item_id}", opened.search_item(item_id, k=k, where=where)
+            query, results = f"id {item_id}", opened.search_item(item_id, k=wanted, where=where)
         case _:
             raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
-    return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score)
+    copies = None
+    if group:
+        with _DECODING:
+            results, copies = group_copies(opened, results, k)
+    return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score, copies=copies)
 
 
 def list_labels(opened: OpenIndex) -> dict[str, Any]:
@@ -85,7 +91,8 @@ def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
         return [item for label in chosen for item in _items_of(opened, label, limit=1)]
     if opened.item_count == 0:
         return []
-    results = opened.search_vector(np.ones(opened.dimension, np.float32), k=_SAMPLE)
+    moment = opened.present()
+    results = opened.search_vector(np.ones(moment.dimension, np.float32), k=_SAMPLE, moment=moment)
     return [{"id": result.id, "path": result.path, "label": result.label} for result in results]
 
 

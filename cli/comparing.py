@@ -1,6 +1,7 @@
 """``hdml compare``."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,8 +29,8 @@ def compare(
     arms: Annotated[
         list[str] | None,
         typer.Option(
-            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen FILE.onnx", or a loss, with +hdml '
-            'or without, and changes, e.g. "npair+hdml no-pull"; may be given several times.',
+            help='Arms, commas between them: untrained, "frozen resnet50:imagenet", "frozen FILE.onnx", "frozen RUN", or a loss, '
+            'with +hdml or without, and changes, e.g. "npair+hdml no-pull"; may be given several times.',
             show_default=",".join(
                 ("untrained", "npair", "npair+hdml", "multi-similarity", "multi-similarity+hdml", "proxy-anchor")
             ),
@@ -84,6 +85,7 @@ def compare(
     else:
         source, data_set = find_source(data, root)
     names = [part.strip() for given in arms or () for part in given.split(",") if part.strip()] or list(DEFAULT_ARMS)
+    names = [_with_file(name, workspace) for name in names]
     names += [control for control in CONTROLS if controls and control not in names]
     request = Request(
         data=source,
@@ -113,6 +115,14 @@ def compare(
     display.say(f"Wrote {report}")
     if json_output:
         print_json(comparison.to_json(report))
+
+
+def _with_file(name: str, workspace: Path) -> str:
+    """An arm with the file of the encoder that a frozen one names, where the workspace has one of that name."""
+    kind, _, rest = name.partition(" ")
+    encoder, space, how = rest.partition(" ")
+    file = workspace / "runs" / encoder / "encoder.onnx"
+    return f"frozen {file}{space}{how}" if kind == "frozen" and encoder and file.is_file() else name
 
 
 def _seconds(budget: str) -> float:

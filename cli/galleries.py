@@ -79,6 +79,16 @@ def index(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Go on for ever, looking every so many seconds for what has changed."),
     ] = None,
+    migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            help="Change the index over to --encoder, or to the newest run: embed by it beside what is searched, compare, swap.",
+        ),
+    ] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap/--no-swap", help="With --migrate: whether searches go by the new encoder at the end.")
+    ] = True,
     verify: Annotated[
         bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
     ] = False,
@@ -91,6 +101,7 @@ def index(
     Example: hdml index ./gallery
     """
     from cli.display import Display, print_json
+    from cli.migrating import check_can_migrate, migrate_gallery
 
     display = Display(json_output=json_output)
     if verify:
@@ -98,11 +109,15 @@ def index(
         return
     if folder is None:
         raise typer.BadParameter("a folder of photos is needed", param_hint="FOLDER")
+    if migrate:
+        check_can_migrate(folder, workspace, encoder)
+    elif not swap:
+        raise typer.BadParameter("it says how --migrate ends, and needs it", param_hint="--no-swap")
     report = update_gallery(
         folder,
         workspace,
         display,
-        encoder=encoder,
+        encoder=None if migrate else encoder,
         workers=workers,
         device=device,
         remove=remove or (),
@@ -110,11 +125,20 @@ def index(
         asked_descriptions=(folder_names, manifest),
         plan=_asked_plan(kind, target_overlap, memory),
         false_matches=false_matches,
+        hints=not migrate,
     )
+    migration = None
+    if migrate:
+        migration = migrate_gallery(
+            folder, report.index, workspace, display, encoder=encoder, swap=swap, device=device, workers=workers
+        )
     if json_output:
         failed = [asdict(failure) for failure in report.failed]
         counts = {name: getattr(report, name) for name in ("added", "updated", "moved", "removed", "unchanged", "relabelled")}
-        print_json({"index": report.index.name, **counts, "failed": failed})
+        answer = {"index": report.index.name, **counts, "failed": failed}
+        if migration is not None:
+            answer["migration"] = {**migration.to_json(), "failed": [asdict(failure) for failure in migration.failed]}
+        print_json(answer)
     if watch is not None:
         _follow(folder, report.index, display, every=watch, device=device, workers=workers)
 
@@ -128,9 +152,7 @@ def _follow(folder: Path, index_dir: Path, display: "Display", *, every: float, 
     while True:
         time.sleep(every)
         try:
-            report = update_index(
-                folder, index_dir, index_dir / "encoder.onnx", device=device, workers=workers, retry_failed=False
-            )
+            report = update_index(folder, index_dir, device=device, workers=workers, retry_failed=False)
         except HdmlError as error:
             if str(error) != trouble:
                 trouble = str(error)
@@ -155,17 +177,22 @@ def update_gallery(
     asked_descriptions: tuple[str | None, str | None] = (None, None),
     plan: "Plan | None" = None,
     false_matches: float | None = None,
+    hints: bool = True,
 ) -> "IndexReport":
-    """Bring a folder's index up to date and tell what was done."""
-    from indexing.catalogue import has_catalogue
+    """Bring a folder's index up to date and tell what was done, and with ``hints`` what could be done next."""
+    from indexing.catalogue import Catalogue, has_catalogue
     from indexing.indexer import Progress, update_index
     from indexing.workspace import Workspace
 
     place = Workspace(workspace)
     index_dir = place.index_for_gallery(folder)
-    file = index_dir / "encoder.onnx"
-    if encoder is not None or not has_catalogue(index_dir):
-        file = place.find_encoder(encoder) if encoder is not None else place.newest_encoder()
+    if encoder is not None:
+        file = place.find_encoder(encoder)
+    elif has_catalogue(index_dir):
+        with Catalogue(index_dir) as catalogue:
+            file = catalogue.about().encoder
+    else:
+        file = place.newest_encoder()
     display.say(f"Indexing {folder} with {file}")
 
     def on_progress(progress: Progress) -> None:
@@ -195,9 +222,10 @@ def update_gallery(
         display.say(f"{report.relabelled} photos have another label or other attributes than before.")
     if report.absent:
         display.say(f"The manifest tells of {report.absent} photos that are not in {folder}.")
-    if (newer := newer_run(place, index_dir)) is not None:
-        display.say(newer)
-    display.say("Next: hdml search PHOTO, or hdml serve")
+    if hints:
+        if (newer := newer_run(place, index_dir)) is not None:
+            display.say(newer)
+        display.say("Next: hdml search PHOTO, or hdml serve")
     return report
 
 
@@ -257,10 +285,15 @@ def _verify(folder: Path | None, workspace: Path, display: "Display", *, json_ou
 
 def newer_run(place: "Workspace", index_dir: Path) -> str | None:
     """What to say when a run has finished since the one that an index is bound to; None when none has."""
+    from indexing.workspace import read_index_info
+
     newer = place.newer_run(index_dir)
     if newer is None:
         return None
-    return f"The run {newer.name} is newer than this index's model; to use it, remove the index and index anew."
+    return (
+        f"The run {newer.name} is newer than this index's model; to use it: hdml index {read_index_info(index_dir).gallery} "
+        f"--migrate --encoder {newer.name}"
+    )
 
 
 def _as_min_score(given: str) -> float | str:
@@ -295,6 +328,7 @@ def search(
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or later, e.g. 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only photos changed then or earlier.")] = None,
     min_side: Annotated[int | None, typer.Option(min=1, help="Only photos whose shorter side has these pixels.")] = None,
+    group: Annotated[bool, typer.Option("--group", help="Show copies of a photo once, with their number.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Table of the results of a folder of photos, .csv, .jsonl or .parquet.")
     ] = None,
@@ -330,19 +364,24 @@ def search(
         return
     if out is not None:
         raise HdmlError(f"--out is for a folder of query photos, but {query or f'id {item}'} is none.")
-    started = time.perf_counter()
+    started, wanted = time.perf_counter(), 2 * k if group else k
     if item is not None:
-        shown, results = f"id {item}", opened.search_item(item, k=k, where=where)
+        shown, results = f"id {item}", opened.search_item(item, k=wanted, where=where)
     else:
         # A name that is not valid UTF-8 is shown with escapes: JSON and terminals hold text only.
         shown = os.fsencode(str(query)).decode("utf-8", "backslashreplace")
         source = sys.stdin.buffer.read() if query == "-" else Path(str(query))
         try:
-            results = opened.search_photo(source, k=k, where=where)
+            results = opened.search_photo(source, k=wanted, where=where)
         except UnreadableImage as error:
             raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
+    copies = None
+    if group:
+        from indexing.grouping import group_copies
+
+        results, copies = group_copies(opened, results, k)
     elapsed_ms = 1000 * (time.perf_counter() - started)
-    found = answer(shown, opened, results, elapsed_ms, min_score=min_score)
+    found = answer(shown, opened, results, elapsed_ms, min_score=min_score, copies=copies)
     if found["verdict"] is not None:
         typer.echo(_headline(found, results), err=True)
     if json_output:
@@ -352,7 +391,9 @@ def search(
     else:
         for result in found["results"]:
             said = "" if result["verdict"] is None else f"  {result['verdict']:8}"
-            typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}")
+            behind = len(result.get("copies", ()))
+            more = f"  and {behind} {'copy' if behind == 1 else 'copies'}" if behind else ""
+            typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}{more}")
     used = f"index {opened.name}, model {opened.model}"
     if found["votes"]:
         first = found["votes"][0]

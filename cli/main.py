@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import auditing, comparing, demo, doctor, galleries, serving, training, upkeep
+from cli import auditing, comparing, demo, doctor, encoders, galleries, serving, training, upkeep
 from indexing.errors import HdmlError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
@@ -87,6 +87,7 @@ app.command("train")(training.train)
 app.command("export")(training.export)
 app.command("curves")(training.curves)
 app.command("eval")(training.evaluate)
+app.add_typer(encoders.encoders, name="encoder")
 app.command("compare")(comparing.compare)
 app.command("index")(galleries.index)
 app.command("search")(galleries.search)

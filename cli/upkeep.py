@@ -83,6 +83,10 @@ def info(
         "one search": f"{found['p50_ms']:.2f} ms, 95 % within {found['p95_ms']:.2f} ms",
         "bytes a vector": f"{per_vector:.0f}" if per_vector else "not on disk",
         **_scores(found["calibration"]),
+        "other models": ", ".join(
+            f"{model['fingerprint']} ({model['vectors']} vectors)" for model in found["models"] if not model["live"]
+        )
+        or "none",
         "built": f"in {found['build_s']:.1f} s, as of change {found['generation']}; {found['changed_since']} photos since",
     }
     for row in rows.items():
@@ -170,7 +174,9 @@ def collect(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
-    """Forget the photos that are gone, which an index keeps should they turn up again, and give their room back.
+    """Forget the photos that are gone, and the models that an index was changed over from, and give their room back.
+
+    An index keeps both, should the photos turn up again or the change be taken back.
 
     Example: hdml gc
     """
@@ -180,9 +186,12 @@ def collect(
 
     place, display = Workspace(workspace), Display(json_output=json_output)
     paths = [place.find_index(index)] if index is not None else [one.path for one in place.indexes()]
-    forgotten = {}
+    forgotten, models = {}, {}
     for path in paths:
-        forgotten[path.name] = collect_garbage(path)
-        display.say(f"{path}: {forgotten[path.name]} photos that are gone were forgotten.")
+        found = collect_garbage(path)
+        forgotten[path.name], models[path.name] = found.photos, found.models
+        display.say(f"{path}: {found.photos} photos that are gone were forgotten.")
+        if found.models:
+            display.say(f"{path}: models that are not searched by were forgotten: {', '.join(found.models)}")
     if json_output:
-        print_json({"forgotten": forgotten})
+        print_json({"forgotten": forgotten, "models": models})

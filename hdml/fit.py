@@ -298,8 +298,9 @@ def export_again(run: Path) -> dict[str, Any]:
     record = read_record(run)
     if record["status"] != "finished":
         raise HdmlError(f"{run.name} has not finished training; go on with: hdml train --resume --run {run.name}")
-    if record["method"] == "untrained":
-        raise HdmlError(f"{run.name} is an untrained backbone, exported already; its encoder is {run / ENCODER}.")
+    if record["method"] in ("untrained", "added"):
+        what = "an untrained backbone" if record["method"] == "untrained" else "a network that was added"
+        raise HdmlError(f"{run.name} is {what}, exported already; its encoder is {run / ENCODER}.")
     config = TrainConfig(**record["config"])
     photos = _readable_sample(read_recorded(record), config.image_size)
     record |= _export(run, record, config, photos)

@@ -11,7 +11,6 @@ from typing import Any
 
 from indexing.catalogue import Failure
 from indexing.descriptions import as_json
-from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import check_gallery, walk_gallery
@@ -75,14 +74,16 @@ def search_folder(
             if reason is not None:
                 batch.failed.append(Failure(path, reason))
         readable = (root / path for path, reason in photos if reason is None)
-        with closing(embed_files(opened.path / ENCODER, readable, device=device)) as embedded:
+        moment = opened.present()
+        encoder = opened.catalogue.encoder_of(moment.model)
+        with closing(embed_files(encoder, readable, device=device)) as embedded:
             for photo in embedded:
                 query, done = photo.path.relative_to(root).as_posix(), done + 1
                 if photo.vector is None:
                     batch.failed.append(Failure(query, str(photo.reason)))
                 else:
                     batch.queries += 1
-                    found = opened.search_vector(photo.vector, k=k, where=where)
+                    found = opened.search_vector(photo.vector, k=k, where=where, moment=moment)
                     judged = answer(query, opened, found, 0.0, min_score=min_score)
                     batch.results += len(judged["results"])
                     for rank, row in enumerate(judged["results"], start=1):

@@ -19,7 +19,7 @@ from indexing.catalogue import CATALOGUE, Catalogue, Failure
 from indexing.database import connect, in_words
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
-from indexing.index import cache_path, cached_sequences, manifest_path
+from indexing.index import cache_path, manifest_path, sequences_of
 from indexing.indexer import COMPANIONS, merge
 from indexing.lock import indexing_alone
 from indexing.pictures import PICTURES, draw_all
@@ -32,6 +32,13 @@ _MEMBER = re.compile(
     "|".join([*map(re.escape, (_ABOUT, CATALOGUE, ENCODER, PICTURES, *COMPANIONS)), r"index\.\d{1,19}\.(faiss|json)"])
 )
 _COPIED_AT_A_TIME = 1 << 20
+# The model that searches compare by becomes the first, whose encoder lies beside the catalogue.
+_ONE_MODEL = """
+DELETE FROM vectors WHERE model != (SELECT value FROM meta WHERE key = 'model');
+DELETE FROM models WHERE id != (SELECT value FROM meta WHERE key = 'model');
+UPDATE vectors SET model = 1; UPDATE models SET id = 1; UPDATE meta SET value = 1 WHERE key = 'model';
+DELETE FROM meta WHERE key IN ('migration', 'manifest');
+"""
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,10 @@ def pack_index(index_dir: Path, file: Path, *, side: int = 480, progress: Callab
                 progress=None if progress is None else lambda done: progress(done, items),
             )
             _copy_catalogue(catalogue, copy, about.gallery.name)
-            sequence = cached_sequences(index_dir)[-1]
+            sequence = sequences_of(index_dir, about.fingerprint)[-1]
             members = {CATALOGUE: copy, PICTURES: pictures}
             members |= {path.name: path for path in (cache_path(index_dir, sequence), manifest_path(index_dir, sequence))}
-            members |= {name: path for name in (ENCODER, *COMPANIONS) if (path := index_dir / name).is_file()}
+            members |= {name: path for name in (ENCODER, *COMPANIONS) if (path := about.encoder.with_name(name)).is_file()}
             with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_ABOUT, json.dumps({"version": _VERSION, "name": index_dir.resolve().name, "items": items}))
                 for name, path in members.items():
@@ -101,10 +108,10 @@ def _copy_catalogue(catalogue: Catalogue, copy: Path, gallery: str) -> None:
     copy.unlink(missing_ok=True)
     catalogue.copy_to(copy)
     with in_words(copy), closing(connect(copy)) as connection:
+        connection.executescript(_ONE_MODEL)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM items WHERE state != 'ready'")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'gallery'", (gallery,))
-        connection.execute("DELETE FROM meta WHERE key = 'manifest'")
         connection.execute("VACUUM")
 
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from indexing.database import connect, in_words, transaction
 from indexing.descriptions import Described, Descriptions, as_json, parse_folder_names
+from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import PhotoFile
 
 CATALOGUE = "catalogue.sqlite"
+MODELS = "models"  # folder of the encoders that came after the first
 SCHEMA_VERSION = 2
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;  -- 'model' is the one that searches compare by
@@ -154,16 +156,27 @@ UPDATE items SET state = 'ready', source = 'folder', changed = :changed, path = 
 WHERE id = :id
 """
 _ADD_VECTOR = "INSERT INTO vectors SELECT ?, value, ?, ? FROM meta WHERE key = 'model'"
-_KNOWN = """
+_LIVE = "SELECT value FROM meta WHERE key = 'model'"
+_KNOWN_TO = """
 SELECT items.id, state, changed, width, height, norm, vector FROM items JOIN vectors ON item = items.id
-WHERE hash = ? AND state = ? AND model = (SELECT value FROM meta WHERE key = 'model')
+WHERE hash = ? AND state = ? AND model = {model}
 ORDER BY items.id LIMIT 1
 """
+_KNOWN, _KNOWN_TO_MODEL = _KNOWN_TO.format(model=f"({_LIVE})"), _KNOWN_TO.format(model="?")
 _KNOWN_STATES = ("gone", "ready")  # one that is gone may have become this photo; of one that is there it is a copy
-_SEARCHABLE = """
-FROM items JOIN vectors ON item = items.id AND model = (SELECT value FROM meta WHERE key = 'model') WHERE state = 'ready'
+_SEARCHABLE = f"""
+FROM items JOIN vectors ON item = items.id AND model = ({_LIVE}) WHERE state = 'ready'
 """
-_DIMENSION = "SELECT dimension FROM models JOIN meta ON key = 'model' AND value = id"
+_OF_MODEL = "FROM items JOIN vectors ON item = items.id AND model = ? WHERE state = 'ready'"
+_LACKING = """
+FROM items WHERE state = 'ready' AND NOT EXISTS (SELECT 1 FROM vectors WHERE item = items.id AND model = ?)
+"""
+_MODELS = f"""
+SELECT id, fingerprint, dimension, (SELECT COUNT(*) FROM vectors WHERE model = models.id), id = ({_LIVE}) FROM models ORDER BY id
+"""
+_FINGERPRINT = "SELECT fingerprint FROM models WHERE id = model"
+_KEEP_MIGRATION = "INSERT OR REPLACE INTO meta VALUES ('migration', ?)"
+_LIVE_MODEL = f"SELECT id, fingerprint, dimension FROM models WHERE id = ({_LIVE})"
 _ROWS_AT_A_TIME = 4096
 
 
@@ -173,8 +186,9 @@ class About:
 
     Attributes:
         gallery: resolved path of the folder of photos.
-        fingerprint: of the encoder that embedded them.
-        dimension: length of a vector.
+        fingerprint: of the encoder that searches compare by.
+        dimension: length of its vectors.
+        encoder: its file, beside which lies what came with it.
         sequence: grows with every change of the vectors; names the faiss cache that belongs to them.
         updated: when the index was last brought up to date, ISO 8601 in UTC; before the first time, when it was made.
     """
@@ -182,8 +196,30 @@ class About:
     gallery: Path
     fingerprint: str
     dimension: int
+    encoder: Path
     sequence: int
     updated: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """An encoder that an index has vectors of.
+
+    Attributes:
+        id: of the index's own.
+        fingerprint: of the encoder.
+        dimension: length of its vectors.
+        vectors: how many there are, those of photos that are gone included.
+        live: whether searches compare by it.
+        encoder: its file.
+    """
+
+    id: int
+    fingerprint: str
+    dimension: int
+    vectors: int
+    live: bool
+    encoder: Path
 
 
 @dataclass(frozen=True)
@@ -197,6 +233,7 @@ class Item:
         width, height: original size in pixels; None of a vector from a table, without a photo.
         vector: [D] of unit length.
         norm: length of the embedding before.
+        model: fingerprint of the encoder that gave the vector.
     """
 
     id: int
@@ -207,6 +244,7 @@ class Item:
     height: int | None
     vector: NDArray[np.float32]
     norm: float
+    model: str
 
 
 @dataclass(frozen=True)
@@ -298,19 +336,21 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Vectors:
-    """All searchable vectors of one moment, in the order of their ids.
+    """All searchable vectors of one moment and one model, in the order of their ids.
 
     Attributes:
         sequence: that they belong to.
         dimension: D.
         count: how many.
         pages: gives them, as often as they are wanted: ids int64 [n] and vectors float32 [n, D] of some thousand items at a time.
+        model: fingerprint of the encoder that gave them.
     """
 
     sequence: int
     dimension: int
     count: int
     pages: Callable[[], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -337,12 +377,14 @@ class Changes:
         ids: [m] of every item that is new, has another vector, is gone or has become unreadable.
         ready: [n] of those that can be found, ascending.
         vectors: [n, D] theirs.
+        model: fingerprint of the encoder that gave them.
     """
 
     sequence: int
     ids: NDArray[np.int64]
     ready: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    model: str
 
 
 def has_catalogue(index_dir: Path) -> bool:
@@ -426,7 +468,34 @@ class Catalogue:
     def about(self) -> About:
         meta = dict(self._rows("SELECT key, value FROM meta"))
         ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
-        return About(Path(meta["gallery"]), fingerprint, dimension, int(meta["sequence"]), str(meta["updated"]))
+        encoder = self._encoder_file(meta["model"], fingerprint)
+        return About(Path(meta["gallery"]), fingerprint, dimension, encoder, int(meta["sequence"]), str(meta["updated"]))
+
+    def models(self) -> list[Model]:
+        """The encoders that this index has vectors of, in the order in which they came."""
+        return self._as_models(self._rows(_MODELS))
+
+    def _as_models(self, rows: list[tuple[Any, ...]]) -> list[Model]:
+        return [
+            Model(number, fingerprint, dimension, vectors, bool(live), self._encoder_file(number, fingerprint))
+            for number, fingerprint, dimension, vectors, live in rows
+        ]
+
+    def encoder_of(self, fingerprint: str) -> Path:
+        """The file of an encoder that this index has vectors of; raises HdmlError when it has none of it."""
+        found = self._rows("SELECT id, fingerprint FROM models WHERE fingerprint = ?", fingerprint)
+        if not found:
+            raise HdmlError(f"the index {self.path.parent.name} must know the encoder {fingerprint}, but has forgotten it")
+        return self._encoder_file(*found[0])
+
+    def _encoder_file(self, model: int, fingerprint: str) -> Path:
+        # That the first one lies in the index's own folder is of before an index could have several.
+        return (self.path.parent if model == 1 else self.path.parent / MODELS / fingerprint) / ENCODER
+
+    def migration(self) -> dict[str, Any] | None:
+        """What comparing two models of this index came to the last time, as set_migration was told; None before the first."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'migration'")
+        return dict(json.loads(found[0][0])) if found else None
 
     def sequence(self) -> int:
         ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
@@ -464,10 +533,14 @@ class Catalogue:
         """All searchable items, or those of a label, by id; vectors included, so mind the memory of large galleries."""
         return self._items("TRUE") if label is None else self._items("label = ?", label)
 
-    def photo_records(self) -> list[PhotoRecord]:
-        """All searchable items by id, without their vectors."""
+    def photo_records(self, ids: list[int] | None = None) -> list[PhotoRecord]:
+        """Searchable items by id, all of them or some, without their vectors; no photo has been seen of those from tables."""
         columns = "id, path, label, width, height, size, mtime_ns, hash"
-        return [PhotoRecord(*row) for row in self._rows(f"SELECT {columns} FROM items WHERE state = 'ready' ORDER BY id")]
+        query = f"SELECT {columns} FROM items WHERE state = 'ready' AND source = 'folder'"
+        if ids is None:
+            return [PhotoRecord(*row) for row in self._rows(f"{query} ORDER BY id")]
+        some = f"{query} AND id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return [PhotoRecord(*row) for row in self._rows(some, json.dumps(ids))]
 
     def plan(self) -> Plan:
         """What is asked of the bases of this index."""
@@ -549,31 +622,45 @@ class Catalogue:
         return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
 
     @contextmanager
-    def vectors(self) -> Iterator[Vectors]:
-        """All searchable vectors, which are read while the context lasts; other readers of this catalogue wait for its end."""
+    def vectors(self, of: Model | None = None) -> Iterator[Vectors]:
+        """All searchable vectors, which are read while the context lasts; other readers of this catalogue wait for its end.
+
+        Args:
+            of: the model; None takes the one that searches compare by.
+        """
         with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):  # one snapshot for all
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
-            ((dimension,),) = self._connection.execute(_DIMENSION)
-            ((count,),) = self._connection.execute("SELECT COUNT(*) FROM items WHERE state = 'ready'")
-            query = f"SELECT items.id, vector {_SEARCHABLE} ORDER BY items.id"
-            yield Vectors(sequence, dimension, count, lambda: _pages(self._connection.execute(query), dimension))
+            ((live, fingerprint, dimension),) = self._connection.execute(_LIVE_MODEL)
+            if of is not None:
+                live, fingerprint, dimension = of.id, of.fingerprint, of.dimension
+            ((count,),) = self._connection.execute(f"SELECT COUNT(*) {_OF_MODEL}", (live,))
+            query = f"SELECT items.id, vector {_OF_MODEL} ORDER BY items.id"
+            yield Vectors(
+                sequence, dimension, count, lambda: _pages(self._connection.execute(query, (live,)), dimension), fingerprint
+            )
 
     def changes(self, since: int) -> Changes:
         """What has changed after a sequence number; all of it is held in memory."""
         with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
-            ((dimension,),) = self._connection.execute(_DIMENSION)
+            ((_, fingerprint, dimension),) = self._connection.execute(_LIVE_MODEL)
             changed = self._connection.execute("SELECT id FROM items WHERE changed > ?", (since,)).fetchall()
             rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id", (since,))
             pages = list(_pages(rows, dimension))
         ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
         vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
-        return Changes(sequence, np.array([item_id for (item_id,) in changed], np.int64), ready, vectors)
+        return Changes(sequence, np.array([item_id for (item_id,) in changed], np.int64), ready, vectors, fingerprint)
 
     def matching(self, wanted: Filter) -> NDArray[np.int64]:
         """Ids of the searchable items that a filter lets through, ascending."""
         condition, values = wanted.sql()
         rows = self._rows(f"SELECT id FROM items WHERE state = 'ready' AND {condition} ORDER BY id", *values)
+        return np.array([item_id for (item_id,) in rows], np.int64)
+
+    def having(self, one: Model, other: Model) -> NDArray[np.int64]:
+        """Ids of the searchable items that have a vector of each of two models, ascending."""
+        of_other = "SELECT item FROM vectors WHERE model = ?"
+        rows = self._rows(f"SELECT items.id {_OF_MODEL} AND items.id IN ({of_other}) ORDER BY items.id", one.id, other.id)
         return np.array([item_id for (item_id,) in rows], np.int64)
 
     def count_changes(self, since: int) -> int:
@@ -582,11 +669,11 @@ class Catalogue:
         return int(count)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        columns = "items.id, path, label, attributes, width, height, vector, norm"
+        columns = f"items.id, path, label, attributes, width, height, vector, norm, ({_FINGERPRINT})"
         rows = self._rows(f"SELECT {columns} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
         return [
-            Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm)
-            for item_id, path, label, attributes, width, height, vector, norm in rows
+            Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm, model)
+            for item_id, path, label, attributes, width, height, vector, norm, model in rows
         ]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -651,9 +738,10 @@ class Catalogue:
                 connection.execute(f"{statement} AND id IN (SELECT id FROM missing)")
             connection.execute(_RECORD_UNREADABLE)
 
-    def knows(self, digest: bytes) -> bool:
-        """Whether the vector of a file of these bytes is there already, by the model that searches compare by."""
-        return any(self._rows(_KNOWN, digest, state) for state in _KNOWN_STATES)
+    def knows(self, digest: bytes, *, by: Model | None = None) -> bool:
+        """Whether the vector of a file of these bytes is there already, by a model, or by the one that searches compare by."""
+        query, model = (_KNOWN, ()) if by is None else (_KNOWN_TO_MODEL, (by.id,))
+        return any(self._rows(query, digest, state, *model) for state in _KNOWN_STATES)
 
     def record(self, photos: list[tuple[str, EmbeddedPhoto]]) -> Recorded:
         """Store what embedding gave for some pending paths, in one transaction; a changed photo keeps its id.
@@ -761,6 +849,101 @@ class Catalogue:
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
+
+    # Changing over to another model
+
+    def add_model(self, fingerprint: str, dimension: int) -> Model:
+        """The model of an encoder, new or known; nothing is found by it before it is swapped in.
+
+        Raises:
+            HdmlError: it is known with vectors of another length.
+        """
+        with self._write() as connection:
+            connection.execute("INSERT OR IGNORE INTO models (fingerprint, dimension) VALUES (?, ?)", (fingerprint, dimension))
+        (model,) = (model for model in self.models() if model.fingerprint == fingerprint)
+        if model.dimension != dimension:
+            raise HdmlError(
+                f"the encoder {fingerprint} must give vectors of {model.dimension} values, as those that the index "
+                f"{self.path.parent.name} has of it, but gives {dimension}; export it again"
+            )
+        return model
+
+    def lacking(self, model: Model) -> Iterator[str]:
+        """Paths of the searchable photos that have no vector of a model, by id; read a page at a time, as pending's are."""
+        last = 0
+        query = f"SELECT id, path {_LACKING} AND source = 'folder' AND id > ? ORDER BY id LIMIT {_ROWS_AT_A_TIME}"
+        while page := self._rows(query, model.id, last):
+            yield from (path for _, path in page)
+            last = page[-1][0]
+
+    def count_lacking(self, model: Model) -> tuple[int, int]:
+        """Number of searchable items that have no vector of a model: those of photos, and those from tables of vectors."""
+        ((photos, tables),) = self._rows(
+            f"SELECT COUNT(*) FILTER (WHERE source = 'folder'), COUNT(*) FILTER (WHERE source != 'folder') {_LACKING}", model.id
+        )
+        return int(photos), int(tables)
+
+    def add_vectors(self, model: Model, photos: Iterable[tuple[str, EmbeddedPhoto]]) -> list[Failure]:
+        """Store what embedding by a model gave for the items at some paths, in one transaction; returns those that stay without.
+
+        A file with other bytes than the index knows of is another photo than the one that is searched for, and stays without too.
+        """
+        failed = []
+        with self._write() as connection:
+            for path, photo in photos:
+                query = "SELECT id, hash FROM items WHERE path = ? AND state = 'ready'"
+                item_id, digest = connection.execute(query, (path,)).fetchone()
+                if photo.reason is not None or digest not in (None, photo.hash):
+                    failed.append(Failure(path, photo.reason or "its file has changed since it was indexed"))
+                    continue
+                norm, vector = photo.norm, photo.vector
+                if vector is None:
+                    twins = (connection.execute(_KNOWN_TO_MODEL, (photo.hash, of, model.id)).fetchone() for of in _KNOWN_STATES)
+                    *_, norm, vector = next(filter(None, twins))
+                assert vector is not None
+                connection.execute("INSERT INTO vectors VALUES (?, ?, ?, ?)", (item_id, model.id, norm, bytes(vector)))
+        return failed
+
+    def swap(self, model: Model, *, sequence: int, failed: Iterable[Failure], found: dict[str, Any]) -> None:
+        """Let searches compare by another model from one moment to the next, under the next sequence number.
+
+        Args:
+            sequence: that the model's base was built at, and that the catalogue must still have.
+            failed: photos without a vector of the model, which are found no more, each with the reason.
+            found: what comparing the two came to, as for set_migration.
+
+        Raises:
+            HdmlError: the catalogue has changed since, or a searchable item would have no vector.
+        """
+        with self._write() as connection:
+            changed = self._next()
+            for failure in failed:
+                connection.execute(
+                    "UPDATE items SET state = 'failed', reason = ?, changed = ? WHERE path = ? AND state = 'ready'",
+                    (failure.reason, changed, failure.path),
+                )
+            ((lacking,),) = connection.execute(f"SELECT COUNT(*) {_LACKING}", (model.id,))
+            if lacking or changed != sequence + 1:
+                raise HdmlError(
+                    f"{self.path} must stay as it is while it is changed over to {model.fingerprint}, but has changed; "
+                    "run the command again"
+                )
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'model'", (model.id,))
+            connection.execute("DELETE FROM meta WHERE key = 'calibration'")  # scores of another model mean something else
+            connection.execute(_KEEP_MIGRATION, (json.dumps(found),))
+
+    def set_migration(self, found: dict[str, Any]) -> None:
+        """Keep what comparing two models came to."""
+        with self._write() as connection:
+            connection.execute(_KEEP_MIGRATION, (json.dumps(found),))
+
+    def forget_models(self) -> list[Model]:
+        """Delete the models that searches do not compare by, with their vectors; returns them, whose files are still there."""
+        with self._write() as connection:
+            rows = connection.execute(_MODELS).fetchall()
+            connection.execute(f"DELETE FROM vectors WHERE model != ({_LIVE})")
+            connection.execute(f"DELETE FROM models WHERE id != ({_LIVE})")
+        return [model for model in self._as_models(rows) if not model.live]
 
     def mark_updated(self) -> None:
         """Note that the index is up to date with its gallery now."""

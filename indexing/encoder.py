@@ -108,11 +108,14 @@ class Encoder:
         self.device = device_of(self._session)
         self.metadata = EncoderMetadata.from_json(hdml_metadata(self._session, path))
         self.preprocessing = self.metadata.preprocessing
+        self._one_by_one = self._session.get_inputs()[0].shape[0] == 1  # of networks that others exported
 
     def encode(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embed a batch: [B, 3, crop, crop] → unit embeddings [B, D] and their lengths before normalisation [B]."""
-        embeddings, norms = self._session.run(["embedding", "norm"], {"images": images})
-        return embeddings, norms
+        batches = images[:, None] if self._one_by_one else [images]
+        found = [self._session.run(["embedding", "norm"], {"images": batch}) for batch in batches]
+        embeddings, norms = zip(*found, strict=True)
+        return np.concatenate(embeddings), np.concatenate(norms)
 
     def encode_photo(self, source: ImageSource) -> tuple[NDArray[np.float32], float]:
         """Embed one photo: unit embedding [D] and its length before normalisation; raises UnreadableImage."""
@@ -177,5 +180,8 @@ def hdml_metadata(session: Any, path: Path) -> str:
     """The JSON text that hdml's export put into the file; raises NoMetadata when there is none."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise NoMetadata(f'{path} is an ONNX file without hdml\'s metadata; make an encoder with "hdml train" or "hdml export"')
+        raise NoMetadata(
+            f'{path} is an ONNX file without hdml\'s metadata; make an encoder of it with "hdml encoder add {path}", or another '
+            'with "hdml train" or "hdml export"'
+        )
     return str(text)

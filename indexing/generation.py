@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Changes
 from indexing.errors import HdmlError
-from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, to_device
+from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, sequences_of, to_device
 from indexing.kinds import Manifest, build_base, faiss_search, search_params
 from indexing.lock import is_being_indexed
 
@@ -136,6 +136,16 @@ class Generation:
     vectors: NDArray[np.float32]
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the encoder that gave all of its vectors."""
+        return self.base.manifest.model
+
+    @property
+    def dimension(self) -> int:
+        """Length of its vectors."""
+        return self.base.manifest.dim
+
+    @property
     def size(self) -> int:
         """Number of items that can be found."""
         return self.base.size - len(self.dead.ids) + len(self.added)
@@ -222,10 +232,17 @@ def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Gener
     Raises:
         HdmlError: CUDA was asked for but faiss reports no GPU.
     """
-    present = catalogue.sequence()
-    for sequence in reversed(cached_sequences(index_dir)):
-        if sequence <= present and (cached := load_cache(index_dir, sequence)) is not None:
-            return _up_to_date(Base(*cached, sequence, device), catalogue)
+    while True:
+        generation = _up_to_date(_open_base(index_dir, catalogue, device), catalogue)
+        if generation is not None:
+            return generation
+
+
+def _open_base(index_dir: Path, catalogue: Catalogue, device: str) -> Base:
+    about = catalogue.about()
+    for sequence in reversed(sequences_of(index_dir, about.fingerprint)):
+        if sequence <= about.sequence and (cached := load_cache(index_dir, sequence)) is not None:
+            return Base(*cached, sequence, device)
     plan = catalogue.plan()
     with catalogue.vectors() as vectors:
         sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
@@ -234,23 +251,29 @@ def open_generation(index_dir: Path, catalogue: Catalogue, device: str) -> Gener
             save_cache(index, manifest, index_dir, sequence)
         except HdmlError as error:  # searching needs no file, only its next start is slower
             logger.warning("%s", error)
-    return _up_to_date(Base(index, manifest, sequence, device), catalogue)
+    return Base(index, manifest, sequence, device)
 
 
 def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogue, device: str) -> Generation:
     """The same generation while nothing has changed, else the one after; over a new base when there is one."""
-    changed = catalogue.sequence() != generation.sequence
-    if not changed and generation.is_base:
+    present = catalogue.sequence()
+    if present == generation.sequence and generation.is_base:
         return generation
-    cached = cached_sequences(index_dir)
-    if cached and cached[-1] > generation.base.sequence:
+    if any(generation.base.sequence < sequence <= present for sequence in cached_sequences(index_dir)):
         return open_generation(index_dir, catalogue, device)
-    return generation.with_changes(catalogue.changes(generation.sequence)) if changed else generation
+    if present == generation.sequence:
+        return generation
+    changes = catalogue.changes(generation.sequence)
+    if changes.model != generation.model:
+        return open_generation(index_dir, catalogue, device)
+    return generation.with_changes(changes)
 
 
-def _up_to_date(base: Base, catalogue: Catalogue) -> Generation:
+def _up_to_date(base: Base, catalogue: Catalogue) -> Generation | None:
+    """The present generation over a base; None when its model has been changed for another meanwhile."""
     nothing, no_vectors = np.empty(0, np.int64), np.empty((0, base.manifest.dim), np.float32)
     generation = Generation(base.sequence, base, Dead(base, nothing), nothing, no_vectors)
     if catalogue.sequence() == base.sequence:
         return generation
-    return generation.with_changes(catalogue.changes(base.sequence))
+    changes = catalogue.changes(base.sequence)
+    return generation.with_changes(changes) if changes.model == generation.model else None

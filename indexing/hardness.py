@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import Item
-from indexing.encoder import ENCODER, hdml_metadata, open_session, read_metadata
+from indexing.encoder import hdml_metadata, open_session, read_metadata
 from indexing.errors import HdmlError
 from indexing.search import OpenIndex, Result
 
@@ -140,17 +140,19 @@ class HardnessLens:
 
     Attributes:
         opened: the index.
+        model: fingerprint of the encoder that it is of; an index that has been changed over to another needs another lens.
     """
 
     def __init__(self, opened: OpenIndex) -> None:
         """Raises NoLens when the index has no synthesizer, and HdmlError when it has a damaged or a foreign one."""
-        path = opened.path / SYNTHESIZER
+        self.model = opened.present().model
+        path = opened.catalogue.encoder_of(self.model).with_name(SYNTHESIZER)
         if not path.is_file():
-            raise NoLens(_why_no_synthesizer(opened))
+            raise NoLens(_why_no_synthesizer(opened.name, path.parent))
         self._synthesizer = Synthesizer(path)
-        if self._synthesizer.fingerprint != opened.model and self._synthesizer.fingerprint != _quantized_from(opened):
+        if self._synthesizer.fingerprint not in (self.model, _quantized_from(opened.catalogue.encoder_of(self.model))):
             raise HdmlError(
-                f"the synthesizer of the index {opened.name} must belong to its encoder {opened.model}, but belongs to "
+                f"the synthesizer of the index {opened.name} must belong to its encoder {self.model}, but belongs to "
                 f"{self._synthesizer.fingerprint}; remove the index and build it anew"
             )
         self.opened = opened
@@ -167,7 +169,9 @@ class HardnessLens:
             NoLens: there is no photo or no such anchor, it has no label or is the only photo of it, or there is no other label.
             HdmlError: the positive is not another photo of the anchor's label.
         """
-        photos = self._current_photos()
+        photos, moment = self._current_photos(), self.opened.present()
+        if {moment.model, *(item.model for item in photos.items)} != {self.model}:
+            raise NoLens(f"the index {self.opened.name} has just been changed over to another model; look again.")
         anchor = photos.positions.get(anchor_id)
         if anchor is None:
             raise NoLens(f"the anchor must be a photo of the index {self.opened.name}, but it has none with id {anchor_id}.")
@@ -196,7 +200,7 @@ class HardnessLens:
         reembedded_distances = np.linalg.norm(synthetic - synthetic[0], axis=1)
         found = []
         for row, i in enumerate(negatives, start=2):
-            nearest = self.opened.search_vector(synthetic[row], k=NEAREST)
+            nearest = self.opened.search_vector(synthetic[row], k=NEAREST, moment=moment)
             found.append(
                 Negative(
                     photo=seen(i),
@@ -314,26 +318,27 @@ def _negatives(items: list[Item], anchor: int, by_distance: list[int]) -> list[i
     return list(nearest.values())[:NEGATIVES]
 
 
-def _quantized_from(opened: OpenIndex) -> str | None:
+def _quantized_from(encoder: Path) -> str | None:
     """The fingerprint of the encoder that an int8 encoder was made of; its embeddings are about those of that one."""
-    quantization = read_metadata(opened.path / ENCODER).quantization
+    quantization = read_metadata(encoder).quantization
     return str(quantization["of"]) if quantization else None
 
 
-def _why_no_synthesizer(opened: OpenIndex) -> str:
+def _why_no_synthesizer(name: str, folder: Path) -> str:
     reasons = {
         "plain": "the model was trained with the plain method, which generates nothing",
         "untrained": "the model is an untrained backbone, which generates nothing",
+        "added": "the model was trained elsewhere, and generates nothing",
     }
     return (
-        f"The index {opened.name} has no lens: {reasons.get(_method(opened.path), 'its model came without a synthesizer.onnx')}. "
+        f"The index {name} has no lens: {reasons.get(_method(folder), 'its model came without a synthesizer.onnx')}. "
         'Train with "hdml train PHOTOS --method hdml" and index the gallery anew with that run.'
     )
 
 
-def _method(index_dir: Path) -> str:
-    """The method of the run that the index's encoder comes from, or nothing when there is no record of it."""
-    record = index_dir / "run.json"
+def _method(folder: Path) -> str:
+    """The method of the run that the encoder in a folder comes from, or nothing when there is no record of it."""
+    record = folder / "run.json"
     if not record.is_file():
         return ""
     return str(json.loads(record.read_text(encoding="utf-8")).get("method", ""))

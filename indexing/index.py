@@ -40,10 +40,26 @@ def cached_sequences(index_dir: Path) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
-def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int) -> None:
+def sequences_of(index_dir: Path, model: str) -> list[int]:
+    """Sequence numbers that there are caches of a model's vectors of, ascending; ``model`` is its fingerprint."""
+    return [sequence for sequence in cached_sequences(index_dir) if _model_of(index_dir, sequence) == model]
+
+
+def _model_of(index_dir: Path, sequence: int) -> str | None:
+    """Fingerprint of the encoder whose vectors a cache holds; None when its manifest is missing or says nothing of it."""
+    try:
+        return str(json.loads(manifest_path(index_dir, sequence).read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int, *, keep_lower: bool = False) -> None:
     """Write the cache of a sequence number with its manifest, whole or not at all, and remove those of lower numbers.
 
     One of a higher number stays: whoever reads the catalogue and saves late must not undo what an indexer has saved since.
+
+    Args:
+        keep_lower: whether those of lower numbers stay, because they are still being searched.
     """
     import faiss
 
@@ -64,7 +80,8 @@ def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int) -
         raise HdmlError(
             f"{path} cannot be written ({error}); free some space or change the permissions, what the catalogue holds stays"
         ) from error
-    remove_caches(index_dir, [other for other in cached_sequences(index_dir) if other < sequence])
+    if not keep_lower:
+        remove_caches(index_dir, [other for other in cached_sequences(index_dir) if other < sequence])
 
 
 def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:

@@ -25,7 +25,7 @@ from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
-from indexing.index import cached_sequences, remove_caches, save_cache
+from indexing.index import cached_sequences, remove_caches, save_cache, sequences_of
 from indexing.kinds import build_base, check_plan
 from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
@@ -79,7 +79,7 @@ class IndexReport:
 def update_index(
     gallery: Path,
     index_dir: Path,
-    encoder_path: Path,
+    encoder_path: Path | None = None,
     *,
     device: str = "auto",
     workers: int | None = None,
@@ -100,7 +100,7 @@ def update_index(
     Args:
         gallery: any folder of photos, nested or flat.
         index_dir: the index's folder; made when missing.
-        encoder_path: for an existing index, its own ``encoder.onnx`` or another of the same fingerprint.
+        encoder_path: of a new index; for an existing one None, its own ``encoder.onnx`` or another of the same fingerprint.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: threads that decode and embed; None for one per core.
         remove: globs of paths, relative to the gallery, to leave out from now on though their files are there; ``*`` matches
@@ -122,7 +122,7 @@ def update_index(
     metadata = None
     if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
         _at_least_one(walk_gallery(gallery), gallery)
-        metadata = read_metadata(encoder_path)
+        metadata = read_metadata(_needed(encoder_path, index_dir))
         onnx_providers(device)
     with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
         catalogue.include(restore)
@@ -135,7 +135,8 @@ def update_index(
         # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.
         for known in (catalogue.knows, _none_is_known):
             files = (gallery / path for path in catalogue.pending())
-            with closing(embed_files(index_dir / ENCODER, files, known=known, device=device, workers=workers)) as embedded:
+            encoder = catalogue.about().encoder
+            with closing(embed_files(encoder, files, known=known, device=device, workers=workers)) as embedded:
                 while batch := list(islice(embedded, _BATCH)):
                     total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
                     speed = total.photos / (time.perf_counter() - started)
@@ -199,46 +200,68 @@ def _without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator
     return (photo for photo in photos if not any(matches(photo.path) for matches in excluded))
 
 
-def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata: EncoderMetadata | None) -> Catalogue:
+def _needed(encoder_path: Path | None, index_dir: Path) -> Path:
+    if encoder_path is None:
+        raise HdmlError(f"an encoder is needed to make the index {index_dir}, but none was given; name one with --encoder")
+    return encoder_path
+
+
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, metadata: EncoderMetadata | None) -> Catalogue:
     """The index's catalogue, made if need be; ``metadata`` are the encoder's, if they have been read."""
     if has_catalogue(index_dir):
         catalogue = Catalogue(index_dir)
         try:
             _check_bound(catalogue, gallery, encoder_path)
-            # A catalogue that lost its latest changes, as in a power failure, will give their numbers to other vectors.
-            remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
+            remove_later_caches(index_dir, catalogue)
         except BaseException:
             catalogue.close()
             raise
         return catalogue
+    encoder_path = _needed(encoder_path, index_dir)
     metadata = metadata or read_metadata(encoder_path)
-    try:
-        remove_caches(index_dir, cached_sequences(index_dir))
-        _adopt(encoder_path, index_dir / ENCODER)
-        for name in COMPANIONS:
-            if (encoder_path.parent / name).exists():
-                _adopt(encoder_path.parent / name, index_dir / name)
-    except OSError as error:
-        raise HdmlError(
-            f"the index {index_dir} cannot be made: {error.strerror}; free some space or choose another place"
-        ) from error
+    remove_caches(index_dir, cached_sequences(index_dir))
+    adopt_encoder(encoder_path, index_dir / ENCODER)
     return Catalogue.create(index_dir, gallery=gallery, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
 
 
-def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path) -> None:
+def remove_later_caches(index_dir: Path, catalogue: Catalogue) -> None:
+    """Remove the bases of numbers that the catalogue has not got to, for whoever is indexing alone.
+
+    One that lost its latest changes, as in a power failure, will give their numbers to other vectors.
+    """
+    remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
+
+
+def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path | None) -> None:
     """Raise HdmlError unless the index is of this gallery and of this encoder; its own encoder is known without opening it."""
     about, index_dir = catalogue.about(), catalogue.path.parent
     if about.gallery != gallery:
         raise HdmlError(f"the index {index_dir} is of {about.gallery}, not of {gallery}; choose another name for the new one")
-    own = index_dir / ENCODER
-    if own.exists() and encoder_path.exists() and own.samefile(encoder_path):
+    own = about.encoder
+    if encoder_path is None or (own.exists() and encoder_path.exists() and own.samefile(encoder_path)):
         return
     given = read_metadata(encoder_path)
     if given.fingerprint != about.fingerprint:
         raise HdmlError(
             f"the index {index_dir} was built with encoder {about.fingerprint} ({about.dimension}-d), but the given "
-            f"{encoder_path} is {given.fingerprint} ({given.dimension}-d); go on with {own}, or remove the index to build it anew"
+            f"{encoder_path} is {given.fingerprint} ({given.dimension}-d); go on with {own}, or change over to the other with "
+            f'"hdml index {gallery} --migrate --encoder {encoder_path}"'
         )
+
+
+def adopt_encoder(source: Path, target: Path) -> None:
+    """Take an encoder into an index, with what lies beside it and belongs to it; raises HdmlError when that cannot be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for name in COMPANIONS:
+            if source.with_name(name).exists():
+                _adopt(source.with_name(name), target.with_name(name))
+        _adopt(source, target)
+    except OSError as error:
+        raise HdmlError(
+            f"{source} cannot be taken into the index at {target.parent}: {error.strerror}; free some space or choose another "
+            "place"
+        ) from error
 
 
 def _adopt(source: Path, target: Path) -> None:
@@ -259,7 +282,7 @@ def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHAR
     For whoever is indexing alone.
     """
     few = share * catalogue.count()
-    bases = cached_sequences(index_dir)
+    bases = sequences_of(index_dir, catalogue.about().fingerprint)
     if not bases or catalogue.count_changes(bases[-1]) > few:
         plan = catalogue.plan()
         with catalogue.vectors() as vectors:

@@ -59,6 +59,7 @@ class Manifest:
         p50_ms, p95_ms: of one search, on one thread.
         bytes_per_vector: of the file; None before there is one.
         build_s: seconds, measuring included.
+        model: fingerprint of the encoder that gave the vectors.
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Manifest:
     p95_ms: float
     bytes_per_vector: float | None
     build_s: float
+    model: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,6 +129,7 @@ def build_base(vectors: Vectors, plan: Plan, *, seed: int = 0) -> tuple[Any, Man
         p95_ms=float(np.percentile(milliseconds, 95)),
         bytes_per_vector=None,
         build_s=time.perf_counter() - began,
+        model=vectors.model,
     )
     if mean < plan.target:
         logger.warning(

@@ -2,10 +2,10 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from indexing.calibration import Calibration, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
-from indexing.encoder import ENCODER, Encoder
+from indexing.encoder import Encoder
 from indexing.errors import HdmlError
 from indexing.filters import Filter
-from indexing.generation import next_generation, open_generation
+from indexing.generation import Generation, next_generation, open_generation
 from indexing.preprocess import ImageSource
+
+if TYPE_CHECKING:
+    from indexing.grouping import Copy
 
 MinScore = float | Literal["auto"] | None
 """Least cosine similarity of a result, −1..1; ``"auto"`` is the least that says *match*, None any."""
@@ -37,14 +40,13 @@ class Result:
 class OpenIndex:
     """An index that is open for searching: catalogue, faiss index and encoder. Several threads may search at once.
 
-    What another process stores is found by the next search. The encoder is opened when it is first
-    needed: a search from an item needs none.
+    What another process stores is found by the next search, and so is another model that it has been changed over to. The encoder
+    is opened when it is first needed: a search from an item needs none.
 
     Attributes:
         path: the index's folder.
         name: the folder's name.
         gallery: the folder of photos that it is of.
-        model: the encoder's fingerprint.
         catalogue: for looking up items.
     """
 
@@ -53,10 +55,10 @@ class OpenIndex:
         check_device(device)
         self.path, self.name = index_dir, index_dir.resolve().name
         self.catalogue = Catalogue(index_dir)
-        about = self.catalogue.about()
-        self.gallery, self.model, self.dimension = about.gallery, about.fingerprint, about.dimension
+        self.gallery = self.catalogue.about().gallery
         self._device = device
-        self._lock = threading.Lock()
+        self._lock, self._encoder_lock = threading.Lock(), threading.Lock()
+        self._encoder: Encoder | None = None
         self._generation = open_generation(index_dir, self.catalogue, device)
 
     def __enter__(self) -> Self:
@@ -69,20 +71,41 @@ class OpenIndex:
         self.catalogue.close()
 
     @property
+    def model(self) -> str:
+        """Fingerprint of the encoder whose vectors were searched last."""
+        return self._generation.model
+
+    @property
+    def dimension(self) -> int:
+        """Length of these vectors."""
+        return self._generation.dimension
+
+    @property
     def encoder(self) -> Encoder:
         """The index's own encoder; raises HdmlError when its file is missing or is no longer the one the index was built with."""
-        with self._lock:
+        return self.encoder_of(self.present())
+
+    def encoder_of(self, moment: Generation) -> Encoder:
+        """The encoder that gave the vectors of a moment; raises HdmlError as encoder does."""
+        with self._encoder_lock:
+            if self._encoder is None or self._encoder.metadata.fingerprint != moment.model:
+                self._encoder = self._open_encoder(moment.model)
             return self._encoder
 
-    @cached_property
-    def _encoder(self) -> Encoder:
-        encoder = Encoder(self.path / ENCODER, device=self._device)
-        if encoder.metadata.fingerprint != self.model:
+    def _open_encoder(self, model: str) -> Encoder:
+        encoder = Encoder(self.catalogue.encoder_of(model), device=self._device)
+        if encoder.metadata.fingerprint != model:
             raise HdmlError(
-                f"the index {self.name} was built with encoder {self.model}, but its {ENCODER} is now "
+                f"the index {self.name} was built with encoder {model}, but its {encoder.path.name} is now "
                 f"{encoder.metadata.fingerprint}; put the old file back or remove the index and build it anew"
             )
         return encoder
+
+    def present(self) -> Generation:
+        """The index as it is at this moment: items and vectors, all of one model. It never changes."""
+        with self._lock:
+            self._generation = next_generation(self._generation, self.path, self.catalogue, self._device)
+            return self._generation
 
     @property
     def calibration(self) -> Calibration | None:
@@ -122,16 +145,26 @@ class OpenIndex:
         self, source: ImageSource, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
     ) -> list[Result]:
         """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
-        embedding, _ = self.encoder.encode_photo(source)
-        return self.search_vector(embedding, k=k, min_score=min_score, where=where)
+        moment = self.present()
+        embedding, _ = self.encoder_of(moment).encode_photo(source)
+        return self.search_vector(embedding, k=k, min_score=min_score, where=where, moment=moment)
 
     def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
         """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
-        results = self.search_vector(self.item(item_id).vector, k=k + 1, min_score=min_score, where=where)
+        moment, item = self.present(), self.item(item_id)
+        while item.model != moment.model:  # changed over in between
+            moment, item = self.present(), self.item(item_id)
+        results = self.search_vector(item.vector, k=k + 1, min_score=min_score, where=where, moment=moment)
         return [result for result in results if result.id != item_id][:k]
 
     def search_vector(
-        self, embedding: NDArray[np.float32], *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
+        self,
+        embedding: NDArray[np.float32],
+        *,
+        k: int = 10,
+        min_score: MinScore = None,
+        where: Filter | None = None,
+        moment: Generation | None = None,
     ) -> list[Result]:
         """The photos whose embeddings point most in the direction of a vector.
 
@@ -140,19 +173,27 @@ class OpenIndex:
             k: most results wanted; with fewer photos in the index all are given.
             min_score: least score of a result.
             where: what every result has to be; the k best of all that are so, and fewer only when there are no more.
+            moment: of the index, whose encoder gave the vector, where the index may have been changed over to another model
+                since; None takes the present one.
 
         Returns:
             Results, the highest score first, the lower id first among equal scores.
 
         Raises:
-            HdmlError: k is below 1 or more than a GPU can give, the index holds no photo, or ``min_score`` is "auto" and the
-                index is not calibrated.
+            HdmlError: k is below 1 or more than a GPU can give, the vector is of another length than the index's, the index holds
+                no photo, or ``min_score`` is "auto" and the index is not calibrated.
         """
         if k < 1:
             raise HdmlError(f"the number of results must be at least 1, not {k}")
         least = self.least_score(min_score)
+        moment = moment or self.present()
+        if len(embedding) != moment.dimension:
+            raise HdmlError(
+                f"a vector to search the index {self.name} by must have {moment.dimension} values, as its encoder {moment.model} "
+                f"gives, not {len(embedding)}"
+            )
         unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
-        ids, scores = self._nearest(unit, k, where)
+        ids, scores = self._nearest(moment, unit, k, where)
         known = self.catalogue.known(ids)
         return [
             Result(item_id, *known[item_id], score)
@@ -160,13 +201,12 @@ class OpenIndex:
             if item_id in known and (least is None or score >= least)
         ]
 
-    def _nearest(self, unit: NDArray[np.float32], k: int, where: Filter | None) -> tuple[list[int], list[float]]:
-        with self._lock:
-            self._generation = next_generation(self._generation, self.path, self.catalogue, self._device)
-            generation = self._generation
-        if generation.size == 0:
+    def _nearest(
+        self, moment: Generation, unit: NDArray[np.float32], k: int, where: Filter | None
+    ) -> tuple[list[int], list[float]]:
+        if moment.size == 0:
             raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
-        return generation.search(unit, k, among=None if where is None else self.catalogue.matching(where))
+        return moment.search(unit, k, among=None if where is None else self.catalogue.matching(where))
 
 
 def label_votes(results: list[Result]) -> list[dict[str, Any]]:
@@ -176,13 +216,20 @@ def label_votes(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def answer(
-    query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float, *, min_score: MinScore = None
+    query: str,
+    opened: OpenIndex,
+    results: list[Result],
+    elapsed_ms: float,
+    *,
+    min_score: MinScore = None,
+    copies: "Mapping[int, Sequence[Copy]] | None" = None,
 ) -> dict[str, Any]:
     """The answer to a search as programs read it, by command line and by HTTP alike.
 
     Args:
         results: best first, those below ``min_score`` too: the best of all gives the verdict on the query.
         min_score: least score of the results that are kept.
+        copies: what stands behind results, by their ids, where copies were grouped.
 
     Raises:
         HdmlError: ``min_score`` is "auto" and the index is not calibrated.
@@ -197,5 +244,12 @@ def answer(
         "verdict": found.verdict(results[0].score if results else None) if found else None,
         "calibration": found.summary() if found else None,
         "votes": label_votes(kept),
-        "results": [{**asdict(result), "verdict": found.verdict(result.score) if found else None} for result in kept],
+        "results": [
+            {
+                **asdict(result),
+                "verdict": found.verdict(result.score) if found else None,
+                **({} if copies is None else {"copies": [asdict(copy) for copy in copies.get(result.id, ())]}),
+            }
+            for result in kept
+        ],
     }

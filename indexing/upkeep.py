@@ -1,18 +1,18 @@
 """Keeping an index sound: looking for faults and mending what can be mended, and clearing away what is not needed any more."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from indexing.catalogue import CATALOGUE, Catalogue
+from indexing.catalogue import CATALOGUE, MODELS, Catalogue, Model
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
 from indexing.generation import open_generation
-from indexing.index import cached_sequences, load_cache, remove_caches
-from indexing.indexer import compare_gallery, merge
+from indexing.index import cached_sequences, load_cache, remove_caches, sequences_of
+from indexing.indexer import COMPANIONS, compare_gallery, merge
 from indexing.lock import indexing_alone
 
 _EIGHT_BITS = 0.02  # that a value may be off where a base keeps eight bits of it
@@ -43,10 +43,12 @@ def verify_index(index_dir: Path) -> Verification:
     """
     with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
         faults = [f"{catalogue.path}: {fault}; remove the index and build it anew" for fault in catalogue.find_faults()]
-        faults += _faults_of_encoder(index_dir, catalogue.about().fingerprint)
+        faults += [fault for model in catalogue.models() if (fault := _fault_of_encoder(model)) is not None]
         mended = []
         if not faults:
-            for sequence in cached_sequences(index_dir):
+            others = [model.fingerprint for model in catalogue.models() if not model.live]
+            spared = {number for other in others for number in sequences_of(index_dir, other) if number <= catalogue.sequence()}
+            for sequence in sorted(set(cached_sequences(index_dir)) - spared):
                 if (fault := _fault_of_base(index_dir, sequence, catalogue)) is not None:
                     remove_caches(index_dir, [sequence])
                     mended.append(f"the base {sequence} {fault}; another was built from the catalogue")
@@ -54,15 +56,35 @@ def verify_index(index_dir: Path) -> Verification:
         return Verification(catalogue.count(), faults, mended, _behind(catalogue))
 
 
-def collect_garbage(index_dir: Path) -> int:
-    """Forget the items whose photos are gone, with their ids and vectors, and give the room back; returns their number.
+@dataclass(frozen=True)
+class Forgotten:
+    """What an index no longer keeps: the number of photos that were gone, and the fingerprints of models not searched by."""
+
+    photos: int
+    models: list[str]
+
+
+def collect_garbage(index_dir: Path) -> Forgotten:
+    """Forget what searches do not need, and give the room back.
+
+    These are the items whose photos are gone, with their ids and vectors, and the models that searches do not compare by, with
+    their vectors, encoders and bases.
 
     Raises:
         HdmlError: there is no index, or another process is indexing.
     """
     with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
         merge(index_dir, catalogue, share=0.0)  # a base that holds them would no longer be told that they are gone
-        return catalogue.forget_gone()
+        models = catalogue.forget_models()
+        kept = catalogue.about()
+        remove_caches(index_dir, set(cached_sequences(index_dir)) - set(sequences_of(index_dir, kept.fingerprint)))
+        if kept.encoder.parent != index_dir:
+            for name in (ENCODER, *COMPANIONS):
+                (index_dir / name).unlink(missing_ok=True)
+        for folder in (index_dir / MODELS).glob("*"):  # those of migrations that a kill ended at their very beginning too
+            if folder != kept.encoder.parent:
+                shutil.rmtree(folder)
+        return Forgotten(catalogue.forget_gone(), [model.fingerprint for model in models])
 
 
 def describe_index(index_dir: Path) -> dict[str, Any]:
@@ -79,6 +101,8 @@ def describe_index(index_dir: Path) -> dict[str, Any]:
             "items": catalogue.count(),
             "gallery": str(about.gallery),
             "model": about.fingerprint,
+            "models": [{**asdict(model), "encoder": str(model.encoder)} for model in catalogue.models()],
+            "migration": catalogue.migration(),
             "generation": base.sequence,
             "changed_since": catalogue.count_changes(base.sequence),
             "calibration": catalogue.calibration(),
@@ -95,16 +119,16 @@ def remove_index(index_dir: Path) -> None:
         raise HdmlError(f"{index_dir} cannot be removed: {error.strerror}; change its permissions") from error
 
 
-def _faults_of_encoder(index_dir: Path, fingerprint: str) -> list[str]:
+def _fault_of_encoder(model: Model) -> str | None:
     try:
-        found = read_metadata(index_dir / ENCODER).fingerprint
+        found = read_metadata(model.encoder).fingerprint
     except HdmlError as error:
-        return [str(error)]
-    if found == fingerprint:
-        return []
-    return [
-        f"{index_dir / ENCODER} must be the encoder {fingerprint} that embedded the photos, but is {found}; put the old file back"
-    ]
+        return str(error)
+    if found == model.fingerprint:
+        return None
+    return (
+        f"{model.encoder} must be the encoder {model.fingerprint} that embedded the photos, but is {found}; put the old file back"
+    )
 
 
 def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str | None:
@@ -117,6 +141,8 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
     if cached is None:
         return "is damaged"
     index, manifest = cached
+    if manifest.model != catalogue.about().fingerprint:
+        return "is not of the encoder that searches compare by"
     rounding = 0.0 if manifest.kind == "exact" else _EIGHT_BITS
     ids = faiss.vector_to_array(index.id_map)
     changed = catalogue.changes(sequence).ids

@@ -27,12 +27,13 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index: its name, folder, gallery, encoder's fingerprint, number of searchable items, and when it was last updated."""
+    """An index: its name, folder, gallery, encoder's fingerprint and file, number of searchable items, and last update."""
 
     name: str
     path: Path
     gallery: Path
     model: str
+    encoder: Path
     items: int
     updated: str
 
@@ -140,7 +141,8 @@ class Workspace:
 
     def newer_run(self, index_dir: Path) -> RunInfo | None:
         """The newest run, if it finished after the run that the index's encoder comes from."""
-        encoder = index_dir / ENCODER
+        with Catalogue(index_dir) as catalogue:
+            encoder = catalogue.about().encoder
         newest = next(iter(self.finished_runs()), None)
         if newest is None or not encoder.exists() or encoder.samefile(newest.encoder):
             return None
@@ -156,7 +158,7 @@ def read_index_info(path: Path) -> IndexInfo:
     """What an index's catalogue tells of it; raises HdmlError when there is none or it cannot be opened."""
     with Catalogue(path) as catalogue:
         about: About = catalogue.about()
-        return IndexInfo(path.name, path, about.gallery, about.fingerprint, catalogue.count(), about.updated)
+        return IndexInfo(path.name, path, about.gallery, about.fingerprint, about.encoder, catalogue.count(), about.updated)
 
 
 def _finished(encoder: Path) -> datetime:

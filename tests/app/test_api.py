@@ -26,6 +26,7 @@ from app.uploads import Upload
 from indexing.bundle import pack_index
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.indexer import update_index
+from indexing.migration import migrate_index
 from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
@@ -71,6 +72,7 @@ def test_filters_narrow_the_results(client: TestClient, photos: Path) -> None:
     found = {result["path"] for result in client.post(asked, content=content).json()["results"]}
     assert found == {f"{label}/{number}.jpg" for label in ("red-right", "blue-left") for number in (0, 1)}
     assert client.post("/v1/search?attribute=colour%3Dred", content=content).json()["results"] == []
+    assert all(result["copies"] == [] for result in client.post("/v1/search?group=true", content=content).json()["results"])
     refused = client.post("/v1/search?since=lately", content=content)
     assert refused.status_code == 400
     assert "a date must be given as" in refused.text
@@ -355,6 +357,28 @@ def test_index_that_is_removed_and_made_anew_is_taken_up(
         assert (answer["model"], answer["results"][0]["path"]) == (anew.fingerprint, "blue-left/1.jpg")
         assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-4)
     assert client.get("/v1/lens?index=photos").json()["model"] == anew.fingerprint
+
+
+def test_index_that_is_changed_over_to_another_encoder_is_taken_up(
+    client: TestClient, workspace: Workspace, photos: Path, tmp_path: Path
+) -> None:
+    assert client.get("/v1/lens").json()["model"] == TINY.fingerprint
+    other = replace(TINY, fingerprint="feedfeedfeedfeed", dimension=48)
+    (tmp_path / "other").mkdir()
+    write_tiny_synthesizer(tmp_path / "other" / "synthesizer.onnx", other)
+    migrate_index(workspace.find_index(), write_tiny_encoder(tmp_path / "other" / "encoder.onnx", other, seed=1), device="cpu")
+    answer = client.post("/v1/search?k=1", content=(photos / "blue-left" / "1.jpg").read_bytes()).json()
+    assert (answer["model"], answer["results"][0]["path"]) == (other.fingerprint, "blue-left/1.jpg")
+    assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-4)
+    assert len(client.get("/v1/items").json()["items"]) == 4
+    assert client.get("/v1/lens").json()["model"] == other.fingerprint
+    (listed,) = client.get("/v1/indexes").json()["indexes"]
+    assert (listed["model"], listed["lens"]) == (other.fingerprint, True)
+    (tmp_path / "bare").mkdir()
+    bare = write_tiny_encoder(tmp_path / "bare" / "encoder.onnx", replace(TINY, fingerprint="bare"), seed=2)
+    migrate_index(workspace.find_index(), bare, device="cpu")
+    assert "came without a synthesizer" in refused(client.get("/v1/lens"))[1]
+    assert client.get("/v1/indexes").json()["indexes"][0]["lens"] is False
 
 
 def test_request_opens_no_index_but_its_own(client: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

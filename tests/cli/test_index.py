@@ -135,7 +135,9 @@ def test_new_index_takes_the_newest_run_and_keeps_its_encoder(hdml: Command, pho
     add_run(workspace, "newer", finished="2026-02-01T00:00:00+00:00")
     shutil.copy(photos / "red-right" / "0.jpg", photos / "new.jpg")
     done = hdml("index", photos)
-    assert "The run newer is newer than this index's model; to use it, remove the index and index anew." in done.stdout
+    assert (
+        f"The run newer is newer than this index's model; to use it: hdml index {photos} --migrate --encoder newer" in done.stdout
+    )
     assert read_metadata(index_dir / "encoder.onnx").fingerprint == TINY.fingerprint
     assert vectors.items() <= contents(index_dir).items()
 
@@ -155,7 +157,11 @@ def test_encoder_of_another_dimension_is_refused_and_nothing_is_lost(hdml: Comma
     before = contents(workspace / "indexes" / "photos")
     add_run(workspace, "wide", finished="2026-02-01T00:00:00+00:00", dimension=48)
     sentence = hdml("index", photos, "--encoder", "wide").sentence
-    for part in (f"encoder {TINY.fingerprint} (32-d)", "wide000000000000 (48-d)", "remove the index to build it anew"):
+    for part in (
+        f"encoder {TINY.fingerprint} (32-d)",
+        "wide000000000000 (48-d)",
+        f"hdml index {photos} --migrate --encoder {workspace}",
+    ):
         assert part in sentence
     assert contents(workspace / "indexes" / "photos") == before
     assert hdml("index", photos, "--json").json["unchanged"] == 20

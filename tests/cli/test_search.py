@@ -57,6 +57,16 @@ def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
     assert [result["label"] for result in answer["results"][:5]] == ["red-right"] * 5
 
 
+def test_copies_are_shown_once_where_that_is_asked(hdml: Command, query: Path, photos: Path) -> None:
+    shutil.copy(query, photos / "copy.jpg")
+    hdml("index", photos)
+    plain, grouped = (hdml("search", query, "-k", 3, "--json", *also).json["results"] for also in ((), ("--group",)))
+    assert {plain[0]["path"], plain[1]["path"]} == {"copy.jpg", "red-right/2.jpg"}
+    assert len(grouped) == 3
+    assert [copy["path"] for copy in grouped[0]["copies"]] == [plain[1]["path"]]
+    assert "  and 1 copy" in hdml("search", query, "--group").stdout.splitlines()[0]
+
+
 def test_person_gets_score_label_and_path_and_is_told_what_answered(hdml: Command, query: Path) -> None:
     expected = hdml("search", query, "-k", 3, "--json").json["results"]
     done = hdml("search", query, "-k", 3)

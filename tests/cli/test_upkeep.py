@@ -56,7 +56,7 @@ def test_rm_asks_first(hdml: Command, indexed: Path) -> None:
 def test_gc_counts_what_it_forgets(hdml: Command, indexed: Path, photos: Path) -> None:
     (photos / "red-right" / "0.jpg").unlink()
     hdml("index", photos)
-    assert hdml("gc", "--json").json == {"forgotten": {"photos": 1}}
+    assert hdml("gc", "--json").json == {"forgotten": {"photos": 1}, "models": {"photos": []}}
     assert "0 photos that are gone were forgotten" in hdml("gc", "photos").stdout
 
 

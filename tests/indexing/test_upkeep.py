@@ -13,7 +13,7 @@ from indexing.index import cached_sequences
 from indexing.indexer import update_index
 from indexing.lock import indexing_alone
 from indexing.search import OpenIndex
-from indexing.upkeep import collect_garbage, remove_index, verify_index
+from indexing.upkeep import Forgotten, collect_garbage, remove_index, verify_index
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_what_is_gone_is_forgotten_for_good(index_dir: Path, photos: Path) -> No
         item_id = opened.search_photo(query, k=1)[0].id
         (photos / "red-right" / "0.jpg").unlink()
         update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
-        assert collect_garbage(index_dir) == 1
-        assert collect_garbage(index_dir) == 0
+        assert collect_garbage(index_dir) == Forgotten(1, [])
+        assert collect_garbage(index_dir) == Forgotten(0, [])
         assert item_id not in [result.id for result in opened.search_photo(query, k=30)]
     with Catalogue(index_dir) as catalogue:
         assert catalogue.count_gone() == 0
