@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 METADATA_KEY = "hdml"
 ENCODER = "encoder.onnx"  # its name in a run's and in an index's folder
+IMPORTED = "imported-"  # how the fingerprint of an index begins whose vectors came from elsewhere, without their encoder
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def write_metadata(path: Path, metadata: EncoderMetadata) -> None:
     unfinished = path.with_name(path.name + ".part")
     onnx.save(model, unfinished)
     unfinished.replace(path)
+
+
+def is_imported(fingerprint: str) -> bool:
+    """Whether an index of that fingerprint has vectors from elsewhere, and no encoder."""
+    return fingerprint.startswith(IMPORTED)
 
 
 class NoMetadata(HdmlError):

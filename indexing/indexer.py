@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import onnx_providers
-from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
+from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
@@ -140,10 +140,7 @@ def update_index(
                         merge(index_dir, catalogue)
                     if progress is not None:
                         progress(Progress(total.photos, comparison.pending, total.failed, speed))
-        if plan is not None and plan != catalogue.plan():
-            check_plan(plan, catalogue.count(), catalogue.about().dimension)
-            catalogue.set_plan(plan)
-            remove_caches(index_dir, cached_sequences(index_dir))
+        ask(index_dir, catalogue, plan)
         merge(index_dir, catalogue)
         catalogue.mark_updated()
         return IndexReport(
@@ -195,27 +192,40 @@ def _without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator
 def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata: EncoderMetadata | None) -> Catalogue:
     """The index's catalogue, made if need be; ``metadata`` are the encoder's, if they have been read."""
     if has_catalogue(index_dir):
-        catalogue = Catalogue(index_dir)
+        catalogue = open_for_indexing(index_dir)
         try:
             _check_bound(catalogue, gallery, encoder_path)
-            # A catalogue that lost its latest changes, as in a power failure, will give their numbers to other vectors.
-            remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
         except BaseException:
             catalogue.close()
             raise
         return catalogue
     metadata = metadata or read_metadata(encoder_path)
+    create_index(index_dir, gallery, encoder_path, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
+    return Catalogue(index_dir)
+
+
+def open_for_indexing(index_dir: Path) -> Catalogue:
+    """An index's catalogue, for whoever is indexing alone; raises HdmlError as Catalogue does."""
+    catalogue = Catalogue(index_dir)
+    # One that lost its latest changes, as in a power failure, will give their numbers to other vectors.
+    remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
+    return catalogue
+
+
+def create_index(index_dir: Path, gallery: Path, encoder_path: Path | None, *, fingerprint: str, dimension: int) -> None:
+    """Make an empty index, with its encoder if it has one, for whoever is indexing alone; raises HdmlError when it cannot."""
     try:
         remove_caches(index_dir, cached_sequences(index_dir))
-        _adopt(encoder_path, index_dir / ENCODER)
-        for name in _COMPANIONS:
-            if (encoder_path.parent / name).exists():
-                _adopt(encoder_path.parent / name, index_dir / name)
+        if encoder_path is not None:
+            _adopt(encoder_path, index_dir / ENCODER)
+            for name in _COMPANIONS:
+                if (encoder_path.parent / name).exists():
+                    _adopt(encoder_path.parent / name, index_dir / name)
     except OSError as error:
         raise HdmlError(
             f"the index {index_dir} cannot be made: {error.strerror}; free some space or choose another place"
         ) from error
-    return Catalogue.create(index_dir, gallery=gallery, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
+    Catalogue.create(index_dir, gallery=gallery, fingerprint=fingerprint, dimension=dimension).close()
 
 
 def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path) -> None:
@@ -223,6 +233,11 @@ def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path) -> Non
     about, index_dir = catalogue.about(), catalogue.path.parent
     if about.gallery != gallery:
         raise HdmlError(f"the index {index_dir} is of {about.gallery}, not of {gallery}; choose another name for the new one")
+    if is_imported(about.fingerprint):
+        raise HdmlError(
+            f"the index {index_dir} has vectors of the model {about.fingerprint.removeprefix(IMPORTED)} and no encoder, so that "
+            "photos cannot be embedded into it; import their vectors too, or index the folder into another --workspace"
+        )
     own = index_dir / ENCODER
     if own.exists() and encoder_path.exists() and own.samefile(encoder_path):
         return
@@ -244,6 +259,18 @@ def _adopt(source: Path, target: Path) -> None:
         shutil.copy2(source, unfinished)
     target.unlink(missing_ok=True)  # renaming one link of a file onto another would do nothing
     unfinished.replace(target)
+
+
+def ask(index_dir: Path, catalogue: Catalogue, plan: Plan | None) -> None:
+    """Ask something else of the bases to come, if anything, and remove those that were built to another plan.
+
+    Raises:
+        HdmlError: the plan's memory is too small for any kind.
+    """
+    if plan is not None and plan != catalogue.plan():
+        check_plan(plan, catalogue.count(), catalogue.about().dimension)
+        catalogue.set_plan(plan)
+        remove_caches(index_dir, cached_sequences(index_dir))
 
 
 def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHARE) -> None:

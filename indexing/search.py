@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
-from indexing.encoder import ENCODER, Encoder
+from indexing.encoder import ENCODER, Encoder, is_imported
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.generation import next_generation, open_generation
@@ -71,6 +71,7 @@ class OpenIndex:
 
     @cached_property
     def _encoder(self) -> Encoder:
+        self.check_encoder()
         encoder = Encoder(self.path / ENCODER, device=self._device)
         if encoder.metadata.fingerprint != self.model:
             raise HdmlError(
@@ -78,6 +79,14 @@ class OpenIndex:
                 f"{encoder.metadata.fingerprint}; put the old file back or remove the index and build it anew"
             )
         return encoder
+
+    def check_encoder(self) -> None:
+        """Raise HdmlError when the index's vectors were imported without their encoder, so that no photo can be embedded."""
+        if is_imported(self.model):
+            raise HdmlError(
+                f"the index {self.name} has imported vectors and no encoder, so that it cannot be searched by a photo; search it "
+                "by one of its items (--id) or, from Python, by a vector"
+            )
 
     @property
     def item_count(self) -> int:

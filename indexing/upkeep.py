@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from indexing.catalogue import CATALOGUE, Catalogue
-from indexing.encoder import ENCODER, read_metadata
+from indexing.encoder import ENCODER, is_imported, read_metadata
 from indexing.errors import HdmlError
 from indexing.generation import open_generation
 from indexing.index import cached_sequences, load_cache, remove_caches
@@ -43,7 +43,8 @@ def verify_index(index_dir: Path) -> Verification:
     """
     with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
         faults = [f"{catalogue.path}: {fault}; remove the index and build it anew" for fault in catalogue.find_faults()]
-        faults += _faults_of_encoder(index_dir, catalogue.about().fingerprint)
+        imported = is_imported(fingerprint := catalogue.about().fingerprint)  # without encoder, and perhaps without photos
+        faults += [] if imported else _faults_of_encoder(index_dir, fingerprint)
         mended = []
         if not faults:
             for sequence in cached_sequences(index_dir):
@@ -51,7 +52,7 @@ def verify_index(index_dir: Path) -> Verification:
                     remove_caches(index_dir, [sequence])
                     mended.append(f"the base {sequence} {fault}; another was built from the catalogue")
             merge(index_dir, catalogue)
-        return Verification(catalogue.count(), faults, mended, _behind(catalogue))
+        return Verification(catalogue.count(), faults, mended, [] if imported else _behind(catalogue))
 
 
 def collect_garbage(index_dir: Path) -> int:
