@@ -2,15 +2,15 @@
 
     python benchmarks/vectors.py                                  how well drawn vectors agree with the real ones
     python benchmarks/vectors.py --fit INDEX                      fit the figures anew, to an index of labelled photos
-    python benchmarks/vectors.py --write FILE.npy --items N       draw some into a file; --hard for those without clusters
+    python benchmarks/vectors.py --write FOLDER --items N         draw some, for hdml index --from-npy; --hard without clusters
 
 A vector is a common mean, plus its family's centre, its cluster's, its shot's deviation from that and its own, made a unit.
 Clusters are what labels are in the real index, families are labels that are alike, shots the near-duplicates within a label. The
 variances of the clusters' centres along their principal axes, and those within the clusters along the same axes, are those of the
 real embeddings; so are the sizes of the clusters and how much more one of them spreads than another. What cannot be read off is
 searched for: the share of the centres' variance that families have in common and their mean size, the same of shots within a
-cluster, and how much vectors differ in how far they are from their shot. Drawn vectors are to have the scores of the real ones' 1st,
-10th and 100th neighbours, and as many of the nearest in the nearest lists. More vectors are more clusters, not larger ones.
+cluster, and how much vectors differ in how far they are from their shot. Drawn vectors are to have the scores of the real ones'
+1st, 10th and 100th neighbours, and as many of the nearest in the nearest lists. More vectors are more clusters, not larger ones.
 
 The hard set has the same mean and the same variances in total, and no clusters.
 """
@@ -24,13 +24,20 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 FIGURES = Path(__file__).with_suffix(".json")
 PAGE = 8192
 RANKS = (1, 10, 100)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PROBES = (1, 2, 4, 8)
+QUERIES = 1000
+SHARES = {"50%": 0.5, "10%": 0.1, "1%": 0.01, "0.1%": 0.001}
+VALUES = [*SHARES, "rest"]
+CHANCES = [*SHARES.values(), 1 - sum(SHARES.values())]
+SCHEMA = pa.schema([(name, pa.string()) for name in ("image_path", "label", "random", "group")])
 _ROUNDS = 3
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _SEARCHED = {
@@ -87,10 +94,8 @@ def read_figures() -> Figures:
     return Figures(**json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
-def draw(
-    figures: Figures, items: int, *, seed: int = 0, hard: bool = False
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Unit vectors [n, D] and the numbers of their clusters [n], PAGE at a time; the same for the same seed. No cluster is in two pages."""
+def draw(figures: Figures, items: int, *, seed: int = 0, hard: bool = False) -> Iterator[Page]:
+    """So many vectors, PAGE at a time; the same for the same seed. No cluster is in two pages."""
     first = 0
     for page, start in enumerate(range(0, items, PAGE)):
         random = np.random.default_rng((seed, page))
@@ -131,6 +136,42 @@ def _units(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
 def drawn(figures: Figures, items: int, *, seed: int = 0, hard: bool = False) -> NDArray[np.float32]:
     """[items, D], all in memory."""
     return np.concatenate([vectors for vectors, _ in draw(figures, items, seed=seed, hard=hard)])
+
+
+def write_set(folder: Path, items: int, *, queries: int = QUERIES, seed: int = 0, hard: bool = False) -> None:
+    """Draw a set into a folder in clip-retrieval's layout, and ``queries.npy``: vectors evenly spread that are left out of it.
+
+    Their clusters are the labels. Two attributes have the values of SHARES for these shares of the items, or ``rest``: ``random``
+    whatever the vector, ``group`` for all of a cluster.
+    """
+    figures, random = read_figures(), np.random.default_rng((seed, 1))
+    for name in ("img_emb", "metadata"):
+        (folder / name).mkdir(parents=True)
+    dimension, every = len(figures.mean), (items + queries) // queries
+    target = np.lib.format.open_memmap(
+        folder / "img_emb" / "img_emb_0.npy", mode="w+", dtype=np.float32, shape=(items, dimension)
+    )
+    left_out, done, start = [], 0, 0
+    with parquet.ParquetWriter(folder / "metadata" / "metadata_0.parquet", SCHEMA) as writer:
+        for vectors, clusters in draw(figures, items + queries, seed=seed, hard=hard):
+            asked = (np.arange(start, start + len(vectors)) % every == 0) & (
+                np.arange(start, start + len(vectors)) < queries * every
+            )
+            start += len(vectors)
+            left_out.append(vectors[asked])
+            vectors, clusters = vectors[~asked], clusters[~asked]
+            target[done : done + len(vectors)] = vectors
+            found, of_each = np.unique(clusters, return_inverse=True)
+            columns = {
+                "image_path": [f"{done + row:08}.jpg" for row in range(len(vectors))],
+                "label": [f"cluster {cluster}" for cluster in clusters],
+                "random": random.choice(VALUES, len(vectors), p=CHANCES),
+                "group": random.choice(VALUES, len(found), p=CHANCES)[of_each],
+            }
+            writer.write_table(pa.table(columns, schema=SCHEMA))
+            done += len(vectors)
+    target.flush()
+    np.save(folder / "queries.npy", np.concatenate(left_out))
 
 
 def neighbours(vectors: NDArray[np.float32], sample: int = 1000) -> list[list[float]]:
@@ -222,11 +263,9 @@ def show(figures: Figures) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Vectors that are like the embeddings of a trained model.")
-    parser.add_argument(
-        "--fit", type=Path, metavar="INDEX", help=f"fit {FIGURES.name} to an index of labelled photos, its folder"
-    )
+    parser.add_argument("--fit", type=Path, help=f"fit {FIGURES.name} to an index of labelled photos, its folder")
     parser.add_argument("--source", default="labelled photos", help="what that index is of, in words")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="draw vectors into a .npy file")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="draw a set into a new folder, see write_set")
     parser.add_argument("--items", type=int, default=100_000, help="how many to draw (default: 100000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hard", action="store_true", help="without clusters")
@@ -241,12 +280,7 @@ def main() -> None:
     if options.write is None:
         show(read_figures())
         return
-    figures = read_figures()
-    shape = (options.items, len(figures.mean))
-    target = np.lib.format.open_memmap(options.write, mode="w+", dtype=np.float32, shape=shape)
-    for page, (vectors, _) in enumerate(draw(figures, options.items, seed=options.seed, hard=options.hard)):
-        target[page * PAGE : page * PAGE + len(vectors)] = vectors
-    target.flush()
+    write_set(options.write, options.items, seed=options.seed, hard=options.hard)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from indexing.catalogue import Catalogue, Changes
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, to_device
-from indexing.kinds import Manifest, build_base, search_params
+from indexing.kinds import Manifest, build_base, one_thread, search_params
 from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class Base:
         for start in range(0, len(ids), _PAGE):
             page = self._whole.index.reconstruct_batch(places[start : start + _PAGE])
             # By faiss as well: equal vectors must have equal scores, however they are found.
-            scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
+            with one_thread():
+                scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
             found_ids.append(ids[start + rows[0]])
             found.append(scores[0])
         return _best(np.concatenate(found_ids), np.concatenate(found), k)

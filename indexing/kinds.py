@@ -8,7 +8,8 @@ Gao and C. Long, SIGMOD 2024) and compares what comes out first once more, with 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -172,13 +173,27 @@ def search_params(manifest: Manifest, k: int, *, by_id: Any = None, by_position:
 def faiss_search(
     index: Any, queries: NDArray[np.float32], k: int, params: Any = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """faiss's ``index.search``, with its parameters also where ``faiss.contrib.torch_utils`` has replaced it.
+    """faiss's ``index.search``; one query on one thread.
 
-    That module, which pytorch-metric-learning imports, puts a ``search`` without parameters over the one of NumPy arrays.
+    It takes parameters also where ``faiss.contrib.torch_utils`` has replaced it: that module, which pytorch-metric-learning imports, puts a ``search`` without parameters over the one of NumPy arrays.
     """
     search = getattr(index, "search_numpy", index.search)
-    scores, ids = search(queries, k, params=params)
+    with one_thread() if len(queries) == 1 else nullcontext():
+        scores, ids = search(queries, k, params=params)
     return scores, ids
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let faiss work on the calling thread alone: beside other work, to wait for a second takes longer than a search does."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _params(kind: str, lists: int, items: int, settings: Settings, k: int, by_id: Any, by_position: Any) -> Any:

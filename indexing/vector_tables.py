@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,25 +212,35 @@ def _parquet_rows(file: Path, dimension: int) -> Iterator[Rows]:
 
 
 def _npy_rows(file: Path, metadata: Path | None) -> Iterator[Rows]:
-    vectors, start = _map_npy(file), 0
-    if metadata is None:
-        for start in range(0, len(vectors), _ROWS_AT_A_TIME):
-            some = _as_float32(vectors[start : start + _ROWS_AT_A_TIME])
-            count = len(some)
-            where = [f"{file.name}:row {start + row + 1}" for row in range(count)]
-            yield Rows(where, [None] * count, [None] * count, ["{}"] * count, some, np.full(count, some.shape[1]), None)
-        return
-    with _open(metadata) as table:
-        schema = table.schema_arrow
-        for batch in _batches(metadata, table, _scalar_columns(schema)):
-            some = _as_float32(vectors[start : start + batch.num_rows])
-            yield _described(file, start, batch, schema, some, np.full(len(some), some.shape[1]))
-            start += batch.num_rows
+    mapped, start = _map_npy(file), 0
+    with file.open("rb") as stream:
+        stream.seek(mapped.offset)
+        if metadata is None:
+            for start in range(0, len(mapped), _ROWS_AT_A_TIME):
+                some = _next_rows(stream, mapped, start, _ROWS_AT_A_TIME)
+                count = len(some)
+                where = [f"{file.name}:row {start + row + 1}" for row in range(count)]
+                yield Rows(where, [None] * count, [None] * count, ["{}"] * count, some, np.full(count, some.shape[1]), None)
+            return
+        with _open(metadata) as table:
+            schema = table.schema_arrow
+            for batch in _batches(metadata, table, _scalar_columns(schema)):
+                some = _next_rows(stream, mapped, start, batch.num_rows)
+                yield _described(file, start, batch, schema, some, np.full(len(some), some.shape[1]))
+                start += batch.num_rows
 
 
-def _map_npy(file: Path) -> NDArray[Any]:
+def _next_rows(stream: BinaryIO, mapped: "np.memmap[Any, Any]", start: int, count: int) -> NDArray[np.float32]:
+    """Some rows of a ``.npy`` file; read, not mapped, so that memory does not fill with what has been."""
+    if not mapped.flags.c_contiguous:
+        return _as_float32(mapped[start : start + count])
+    count = min(count, len(mapped) - start)
+    return _as_float32(np.fromfile(stream, mapped.dtype, count * mapped.shape[1]).reshape(count, -1))
+
+
+def _map_npy(file: Path) -> "np.memmap[Any, Any]":
     try:
-        found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        found: np.memmap[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise HdmlError(
             f"{file} must be a .npy file of float16 or float32, but cannot be read ({error}); write it again"
