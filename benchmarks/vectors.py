@@ -247,9 +247,8 @@ def _rounded(values: NDArray[Any]) -> list[float]:
 def show(figures: Figures) -> None:
     """A table of the real embeddings, of as many drawn ones, and of the hard ones."""
     print(f"{figures.items} embeddings of {figures.source}, {figures.clusters} labels, and as many drawn\n")
-    print(
-        f"| vectors | {' | '.join(f'score of neighbour {rank}' for rank in RANKS)} | found in {', '.join(map(str, PROBES))} lists |"
-    )
+    ranks = " | ".join(f"score of neighbour {rank}" for rank in RANKS)
+    print(f"| vectors | {ranks} | of the ten nearest in {', '.join(map(str, PROBES))} lists |")
     print(f"|---|{'---|' * len(RANKS)}---|")
     rows: dict[str, tuple[list[list[float]], list[float]]] = {"real": (figures.neighbours, figures.found)}
     for name, hard in {"drawn": False, "hard": True}.items():

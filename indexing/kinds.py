@@ -175,7 +175,8 @@ def faiss_search(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """faiss's ``index.search``; one query on one thread.
 
-    It takes parameters also where ``faiss.contrib.torch_utils`` has replaced it: that module, which pytorch-metric-learning imports, puts a ``search`` without parameters over the one of NumPy arrays.
+    It takes parameters also where ``faiss.contrib.torch_utils`` has replaced it: that module, which pytorch-metric-learning
+    imports, puts a ``search`` without parameters over the one of NumPy arrays.
     """
     search = getattr(index, "search_numpy", index.search)
     with one_thread() if len(queries) == 1 else nullcontext():
