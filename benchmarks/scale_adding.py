@@ -2,9 +2,9 @@
 
     python benchmarks/scale_adding.py [--items N] [--readers N] [--keep FOLDER] [--json FILE]
 
-The vectors and the index are those of ``scale_query.py``. Some threads of one process search without a pause, as a server does. For
-a while nothing else happens (quiet); then another process stores 1,000 more vectors, eight at a time like photos that are embedded,
-over some ten seconds (busy). A search by the last of them is repeated until it is the first result.
+The vectors and the index are those of ``scale_query.py``. Some threads of one process search without a pause, as a server does.
+For a while nothing else happens (quiet); then another process stores 1,000 more vectors, eight at a time like photos that are
+embedded, over some ten seconds (busy). A search by the last of them is repeated until it is the first result.
 """
 
 import argparse
@@ -27,6 +27,9 @@ from indexing.lock import indexing_alone
 from indexing.search import OpenIndex
 
 ADDED, AT_ONCE = 1000, 8
+HEADING = """\
+| found after, s | rebuilt | quiet p50, p95, ms | busy p50, p95, ms | busy / quiet p95 | failed |
+|---|---|---|---|---|---|"""
 PAUSE_S = 0.08  # between batches, about what embedding eight photos takes
 
 
@@ -127,9 +130,7 @@ def main() -> None:
         queries = np.load(home / "set" / "queries.npy")
         rounds = []
         seed = int(time.time())
-        print(
-            "| found after, s | rebuilt | quiet p50, p95, ms | busy p50, p95, ms | busy / quiet p95 | failed |\n|---|---|---|---|---|---|"
-        )
+        print(HEADING)
         for number in range(options.rounds):
             rounds.append(one := measure(index_dir, queries, threads=options.readers, seed=seed + number))
             quiet, busy = one["quiet"], one["busy"]

@@ -2,9 +2,9 @@
 
     python benchmarks/scale_filters.py [--items N] [--hard] [--keep FOLDER] [--json FILE]
 
-The vectors and the index are those of ``scale_query.py``. Of the items, 50, 10, 1 and 0.1 % have a value of an attribute that has nothing
-to do with their vectors (``random``), and as many one that whole clusters share (``group``). The truth is exact search among
-those that match. Searches are one by one, on one thread.
+The vectors and the index are those of ``scale_query.py``. Of the items, 50, 10, 1 and 0.1 % have a value of an attribute that
+has nothing to do with their vectors (``random``), and as many one that whole clusters share (``group``). The truth is exact
+search among those that match. Searches are one by one, on one thread.
 """
 
 import argparse
@@ -21,6 +21,10 @@ from vectors import SHARES, write_set
 
 from indexing.filters import Filter
 from indexing.search import OpenIndex
+
+HEADING = """\
+| filter | matches | overlap@10 | which match, ms | first search, ms | further ones, ms: median |
+|---|---|---|---|---|---|"""
 
 
 def filtered(opened: OpenIndex, where: Filter, vectors: Any, queries: Any) -> dict[str, float]:
@@ -60,9 +64,7 @@ def main() -> None:
         _, manifest = import_set(home, options.target)
         vectors = np.load(home / "set" / "img_emb" / "img_emb_0.npy", mmap_mode="r")
         queries = np.load(home / "set" / "queries.npy")[: options.queries]
-        print(
-            "| filter | matches | overlap@10 | which match, ms | first search, ms | further ones, ms: median |\n|---|---|---|---|---|---|"
-        )
+        print(HEADING)
         rows = {}
         with OpenIndex(home / "workspace" / "indexes" / "set", device="cpu") as opened:
             for name in ("random", "group"):

@@ -2,10 +2,10 @@
 
     python benchmarks/scale_memory.py [--items N] [--memory SIZE] [--target SHARE] [--keep FOLDER] [--json FILE]
 
-Vectors of ``benchmarks/vectors.py`` go into an index by ``hdml index --from-npy --memory SIZE``, whose greatest resident memory is
-taken from the operating system. A process of its own opens the index and searches; its resident memory, pages of mapped files that it
-has touched counted, less that of a process that has loaded the same modules and opened an index of a hundred items, is what the
-index takes. One that has not touched all of the base would take up to its file's size in the end: both are told.
+Vectors of ``benchmarks/vectors.py`` go into an index by ``hdml index --from-npy --memory SIZE``, whose greatest resident memory
+is taken from the operating system. A process of its own opens the index and searches; its resident memory, pages of mapped files
+that it has touched counted, less that of a process that has loaded the same modules and opened an index of a hundred items, is
+what the index takes. One that has not touched all of the base would take up to its file's size in the end: both are told.
 """
 
 import argparse
