@@ -74,9 +74,9 @@ class Base:
         faiss: Any = typed  # its stubs lack what is needed here
         places = np.searchsorted(self.ids, ids)
         if len(ids) > _ONE_BY_ONE:
-            flags = _flags(places), _flags(ids)  # faiss holds no reference of its own
-            by_position, by_id = (faiss.IDSelectorBitmap(each) for each in flags)
-            params = search_params(self.manifest, k, by_position=by_position, by_id=by_id, passed=len(ids))
+            flags = _flags(ids)  # faiss holds no reference of its own, neither to these nor to the selector
+            chosen = faiss.IDSelectorBitmap(flags)
+            params = search_params(self.manifest, k, chosen=chosen, passed=len(ids))
             return nearest(self._whole, unit, min(k, len(ids)), params=params)
         found_ids, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for start in range(0, len(ids), _PAGE):
@@ -91,7 +91,7 @@ class Base:
     def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
         if not self.on_gpu:
-            params = search_params(self.manifest, k, by_id=dead.rest_by_id, by_position=dead.rest_by_position)
+            params = search_params(self.manifest, k, chosen=dead.rest)
             return nearest(self._index, unit, k, params=params)
         # A GPU knows no selectors.
         wanted = min(k + len(dead.ids), self.size)
@@ -104,18 +104,16 @@ class Base:
 
 
 class Dead:
-    """Items of a base that are gone since, or have another vector; and selectors of the rest, as faiss takes them."""
+    """Items of a base that are gone since, or have another vector; and a selector of the rest, as faiss takes it."""
 
-    def __init__(self, base: Base, ids: NDArray[np.int64]) -> None:
+    def __init__(self, ids: NDArray[np.int64]) -> None:
         self.ids = ids
-        self.rest_by_id: Any = None
-        self.rest_by_position: Any = None
+        self.rest: Any = None
         if len(ids):
             import faiss
 
-            batches = [faiss.IDSelectorBatch(chosen) for chosen in (ids, np.searchsorted(base.ids, ids))]
-            self.rest_by_id, self.rest_by_position = (faiss.IDSelectorNot(batch) for batch in batches)
-            self._kept = batches  # faiss holds no reference of its own
+            self._batch = faiss.IDSelectorBatch(ids)  # faiss holds no reference of its own
+            self.rest = faiss.IDSelectorNot(self._batch)
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ class Generation:
         order = np.argsort(ids := np.concatenate([self.added[~touched], changes.ready]), kind="stable")
         vectors = np.concatenate([self.vectors[~touched], changes.vectors])
         dead = np.union1d(self.dead.ids, self.base.held(changes.ids))
-        return Generation(changes.sequence, self.base, Dead(self.base, dead), ids[order], vectors[order])
+        return Generation(changes.sequence, self.base, Dead(dead), ids[order], vectors[order])
 
 
 def _compared(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Any:
@@ -240,7 +238,7 @@ def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogu
 
 def _up_to_date(base: Base, catalogue: Catalogue) -> Generation:
     nothing, no_vectors = np.empty(0, np.int64), np.empty((0, base.manifest.dim), np.float32)
-    generation = Generation(base.sequence, base, Dead(base, nothing), nothing, no_vectors)
+    generation = Generation(base.sequence, base, Dead(nothing), nothing, no_vectors)
     if catalogue.sequence() == base.sequence:
         return generation
     return generation.with_changes(catalogue.changes(base.sequence))

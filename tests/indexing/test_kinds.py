@@ -71,7 +71,7 @@ def test_it_searches_beside_pytorch_metric_learning_too() -> None:
 def test_a_higher_target_looks_harder() -> None:
     vectors = as_vectors(clustered(3000))
     low, high = (build_base(vectors, Plan("ivf", target))[1].settings for target in (0.7, 0.995))
-    assert low.nprobe * low.k_factor < high.nprobe * high.k_factor
+    assert low.nprobe < high.nprobe
 
 
 def test_a_target_that_cannot_be_reached_is_said_with_what_was(caplog: pytest.LogCaptureFixture) -> None:
@@ -80,7 +80,7 @@ def test_a_target_that_cannot_be_reached_is_said_with_what_was(caplog: pytest.Lo
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with caplog.at_level(logging.WARNING):
         _, manifest = build_base(as_vectors(vectors), Plan("ivf", 0.999, 80 * 2000))
-    assert manifest.overlap_at_10 < 0.99
+    assert manifest.overlap_at_10 < 0.999
     assert f"finds {manifest.overlap_at_10:.3f} of the ten nearest, not the 0.999 asked for" in caplog.text
 
 
@@ -169,7 +169,7 @@ def test_among_some_items_the_nearest_of_them_are_found(
     base = Base(*build_base(stored, Plan(kind, 0.95)), 1, "cpu")
     nothing = np.empty(0, np.int64)
     gone = base.ids[::3]
-    generation = Generation(2, base, Dead(base, gone), nothing, np.empty((0, DIMENSION), np.float32))
+    generation = Generation(2, base, Dead(gone), nothing, np.empty((0, DIMENSION), np.float32))
     random = np.random.default_rng(1)
     among = np.sort(random.choice(base.ids, round(share * len(base.ids)), replace=False))
     allowed = np.setdiff1d(among, gone)
@@ -181,7 +181,8 @@ def test_among_some_items_the_nearest_of_them_are_found(
         truth = allowed[np.argsort(-(vectors[rows] @ query))[:10]]
         assert len(ids) == len(truth)
         shares.append(len(set(ids) & set(truth.tolist())) / 10)
-    assert np.mean(shares) >= (1.0 if one_by_one or kind == "exact" else 0.95)
+    least = {"exact": 1.0, "ivf": 0.99 if one_by_one else 0.95, "hnsw": 1.0 if one_by_one else 0.95}  # of sixteen bits a dimension
+    assert np.mean(shares) >= least[kind]
 
 
 def found_by(generation: Generation, queries: np.ndarray) -> set[int]:
