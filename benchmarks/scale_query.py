@@ -36,10 +36,10 @@ from indexing.kinds import Manifest, search_params
 
 HDML = Path(sys.executable).with_name("hdml")
 K = 10
-PROBES = tuple(sorted({round(2 ** (step / 4)) for step in range(41)}))  # 1 to 1024
-K_FACTORS = (1, 2, 4, 8, 16, 32)
+PROBES = tuple(sorted({round(2 ** (step / 4)) for step in range(33)}))  # 1 to 256
+K_FACTORS = (2, 4, 8, 16, 32)
 LISTS = (0.5, 1, 2, 4)  # times the square root of the number of vectors
-CODES = {"RaBitQfs,RFlat": K_FACTORS, "RaBitQfs,Refine(SQ8)": K_FACTORS, "Flat": (0,), "SQ8": (0,)}
+CODES = {"SQfp16": (0,), "Flat": (0,), "SQ8": (0,), "RaBitQfs,RFlat": K_FACTORS, "RaBitQfs,Refine(SQ8)": K_FACTORS}
 EF = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 1024)
 AUTOFAISS = """
 import sys

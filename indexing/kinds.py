@@ -3,8 +3,8 @@
 Exact search compares with every vector. ``ivf`` looks into the nearest of many lists and compares with what it finds there, by
 sixteen or, where memory is short, by eight bits a dimension. ``hnsw`` walks a graph.
 
-One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) does well where vectors vary
-as much in every dimension. Those of a trained model do not: see docs/benchmarks.md.
+One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) does well where vectors
+vary as much in every dimension. Those of a trained model do not: see docs/benchmarks.md.
 """
 
 import logging
@@ -320,8 +320,10 @@ class _Queries:
 
 
 def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -> tuple[Settings, NDArray[np.float64]]:
-    """The least hard settings that reach the target on the first half of the queries, the hardest where none does, and their
-    overlaps on the second half."""
+    """The least hard settings that reach the target on the first half of the queries, and their overlaps on the second.
+
+    Where none reaches it, the hardest.
+    """
     half = len(queries.ids) // 2
     tuning, reporting = slice(0, half), slice(half, None)
 
