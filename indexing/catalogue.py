@@ -475,6 +475,11 @@ class Catalogue:
         ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
         return About(Path(meta["gallery"]), fingerprint, dimension, int(meta["sequence"]), str(meta["updated"]))
 
+    def version(self) -> int:
+        """A number that is another one after any change by another process, of labels as well as of vectors."""
+        ((version,),) = self._rows("PRAGMA data_version")
+        return int(version)
+
     def sequence(self) -> int:
         ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
         return int(sequence)

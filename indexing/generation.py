@@ -65,19 +65,16 @@ class Base:
         found: NDArray[np.int64] = ids[self.ids[places] == ids]
         return found
 
-    def nearest_among(
-        self, unit: NDArray[np.float32], k: int, ids: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest_among(self, unit: NDArray[np.float32], k: int, some: "Some") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest of some of its items: few are compared with, among many the index is searched."""
         import faiss as typed
 
         faiss: Any = typed  # its stubs lack what is needed here
-        places = np.searchsorted(self.ids, ids)
-        if len(ids) > _ONE_BY_ONE:
-            flags = _flags(ids)  # faiss holds no reference of its own, neither to these nor to the selector
-            chosen = faiss.IDSelectorBitmap(flags)
-            params = search_params(self.manifest, k, chosen=chosen, passed=len(ids))
+        ids = some.in_base
+        if some.selector is not None:
+            params = search_params(self.manifest, k, chosen=some.selector, passed=len(ids))
             return nearest(self._whole, unit, min(k, len(ids)), params=params)
+        places = np.searchsorted(self.ids, ids)
         found_ids, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for start in range(0, len(ids), _PAGE):
             page = self._whole.index.reconstruct_batch(places[start : start + _PAGE])
@@ -116,6 +113,28 @@ class Dead:
             self.rest = faiss.IDSelectorNot(self._batch)
 
 
+class Some:
+    """Some items of a generation, the only ones that a search may find; what it takes to search among them is made once.
+
+    Attributes:
+        in_base: [m] ids of those in the base that are not dead, ascending.
+        selector: of them, as faiss takes it; None when they are few enough to be compared with one by one.
+        added: exact search in those that are not in the base.
+    """
+
+    def __init__(self, generation: "Generation", ids: NDArray[np.int64]) -> None:
+        in_base = generation.base.held(ids)
+        self.in_base = in_base[~np.isin(in_base, generation.dead.ids)]
+        self.selector: Any = None
+        if len(self.in_base) > _ONE_BY_ONE:
+            import faiss
+
+            self._flags = _flags(self.in_base)  # faiss holds no reference of its own
+            self.selector = faiss.IDSelectorBitmap(self._flags)
+        ours = np.isin(generation.added, ids)
+        self.added = _compared(generation.added[ours], generation.vectors[ours])
+
+
 @dataclass(frozen=True)
 class Generation:
     """One moment of an index. Several threads may search in it.
@@ -144,13 +163,11 @@ class Generation:
         """Whether nothing has changed since the base."""
         return not len(self.dead.ids) and not len(self.added)
 
-    def search(
-        self, unit: NDArray[np.float32], k: int, *, among: NDArray[np.int64] | None = None
-    ) -> tuple[list[int], list[float]]:
+    def search(self, unit: NDArray[np.float32], k: int, *, among: Some | None = None) -> tuple[list[int], list[float]]:
         """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores.
 
         Args:
-            among: ids of the only items that may be found, ascending; None for all.
+            among: the only items that may be found; None for all.
 
         Raises:
             HdmlError: on a GPU, when k is more than it can give.
@@ -158,13 +175,11 @@ class Generation:
         if among is None:
             k = min(k, self.size)
             ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
-            own_ids, own_scores = nearest(self._added_index, unit, min(k, len(self.added)))
+            added = self._added_index
         else:
-            in_base = self.base.held(among)
-            in_base = in_base[~np.isin(in_base, self.dead.ids)]
-            ids, scores = self.base.nearest_among(unit, k, in_base)
-            ours = np.isin(self.added, among)
-            own_ids, own_scores = nearest(_compared(self.added[ours], self.vectors[ours]), unit, min(k, int(ours.sum())))
+            ids, scores = self.base.nearest_among(unit, k, among)
+            added = among.added
+        own_ids, own_scores = nearest(added, unit, min(k, added.ntotal))
         ids, scores = _best(np.concatenate([ids, own_ids]), np.concatenate([scores, own_scores]), k)
         return ids.tolist(), scores.tolist()
 

@@ -14,8 +14,10 @@ from indexing.device import check_device
 from indexing.encoder import ENCODER, Encoder, is_imported
 from indexing.errors import HdmlError
 from indexing.filters import Filter
-from indexing.generation import next_generation, open_generation
+from indexing.generation import Generation, Some, next_generation, open_generation
 from indexing.preprocess import ImageSource
+
+_FILTERS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class OpenIndex:
         self._device = device
         self._lock = threading.Lock()
         self._generation = open_generation(index_dir, self.catalogue, device)
+        self._filter_lock = threading.Lock()
+        self._filtered: dict[Filter, tuple[int, Generation, Some]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +153,19 @@ class OpenIndex:
             generation = self._generation
         if generation.size == 0:
             raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
-        return generation.search(unit, k, among=None if where is None else self.catalogue.matching(where))
+        return generation.search(unit, k, among=None if where is None else self._some(generation, where))
+
+    def _some(self, generation: Generation, where: Filter) -> Some:
+        """What a filter lets through, which is remembered of the last few filters until anything at all changes."""
+        with self._filter_lock:
+            version = self.catalogue.version()
+            known, of, some = self._filtered.pop(where, (None, None, None))
+            if some is None or known != version or of is not generation:
+                some = Some(generation, self.catalogue.matching(where))
+            self._filtered[where] = version, generation, some
+            if len(self._filtered) > _FILTERS_KEPT:
+                del self._filtered[next(iter(self._filtered))]
+            return some
 
 
 def answer(query: str, opened: OpenIndex, results: list[Result], elapsed_ms: float) -> dict[str, Any]:

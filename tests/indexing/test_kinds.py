@@ -13,7 +13,7 @@ import pytest
 from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Vectors
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
-from indexing.generation import Base, Dead, Generation, next_generation, open_generation
+from indexing.generation import Base, Dead, Generation, Some, next_generation, open_generation
 from indexing.index import save_cache
 from indexing.kinds import Manifest, build_base, choose_kind, faiss_search, search_params
 
@@ -198,9 +198,10 @@ def test_among_some_items_the_nearest_of_them_are_found(
     among = np.sort(random.choice(base.ids, round(share * len(base.ids)), replace=False))
     allowed = np.setdiff1d(among, gone)
     rows = (allowed - 7) // 2
+    some = Some(generation, among)
     shares = []
     for query in vectors[::40]:
-        ids, _ = generation.search(query, 10, among=among)
+        ids, _ = generation.search(query, 10, among=some)
         assert set(ids) <= set(allowed.tolist())
         truth = allowed[np.argsort(-(vectors[rows] @ query))[:10]]
         assert len(ids) == len(truth)
