@@ -43,7 +43,7 @@ def search(index_dir: Path, queries_file: Path) -> None:
 def build(home: Path, memory: str | None, target: float) -> int:
     """Greatest resident memory, in bytes, of the command that builds the index."""
     limit = [] if memory is None else ["--memory", memory]
-    command = [
+    command: list[str | Path] = [
         HDML,
         "index",
         "--from-npy",

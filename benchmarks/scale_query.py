@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import faiss
+import faiss as typed
 import numpy as np
 from numpy.typing import NDArray
 from vectors import write_set
@@ -34,6 +34,7 @@ from vectors import write_set
 from indexing.index import cached_sequences, load_cache
 from indexing.kinds import Manifest, search_params
 
+faiss: Any = typed  # its stubs lack what is needed here
 HDML = Path(sys.executable).with_name("hdml")
 K = 10
 PROBES = tuple(sorted({round(2 ** (step / 4)) for step in range(33)}))  # 1 to 256
@@ -165,10 +166,11 @@ def search_grid(
 
 
 def import_set(home: Path, target: float) -> tuple[Any, Manifest]:
-    """The base of ``hdml index``, which is built unless it is there."""
-    command: list[str | Path] = [HDML, "index", "--from-npy", home / "set", "--target-overlap", str(target)]
-    subprocess.run([*command, "--workspace", home / "workspace"], check=True, stdout=sys.stderr)
+    """The base of ``hdml index``, which is run unless it has been."""
     index_dir = home / "workspace" / "indexes" / "set"
+    if not cached_sequences(index_dir):
+        command: list[str | Path] = [HDML, "index", "--from-npy", home / "set", "--target-overlap", str(target)]
+        subprocess.run([*command, "--workspace", home / "workspace"], check=True, stdout=sys.stderr)
     cached = load_cache(index_dir, cached_sequences(index_dir)[-1])
     assert cached is not None
     return cached

@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import faiss
+import faiss as typed
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+faiss: Any = typed  # its stubs lack what is needed here
 FIGURES = Path(__file__).with_suffix(".json")
 PAGE = 8192
 RANKS = (1, 10, 100)
@@ -40,7 +41,7 @@ CHANCES = [*SHARES.values(), 1 - sum(SHARES.values())]
 SCHEMA = pa.schema([(name, pa.string()) for name in ("image_path", "label", "random", "group")])
 _ROUNDS = 3
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_SEARCHED = {
+_SEARCHED: dict[str, tuple[Any, ...]] = {
     "family_share": _SHARES,
     "family_size": (2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
     "shot_share": _SHARES,
@@ -130,7 +131,8 @@ def _draw_hard(figures: Figures, random: np.random.Generator) -> Page:
 
 
 def _units(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    units: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return units
 
 
 def drawn(figures: Figures, items: int, *, seed: int = 0, hard: bool = False) -> NDArray[np.float32]:

@@ -67,9 +67,8 @@ class Base:
 
     def nearest_among(self, unit: NDArray[np.float32], k: int, some: "Some") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest of some of its items: few are compared with, among many the index is searched."""
-        import faiss as typed
+        import faiss
 
-        faiss: Any = typed  # its stubs lack what is needed here
         ids = some.in_base
         if some.selector is not None:
             params = search_params(self.manifest, k, chosen=some.selector, passed=len(ids))
@@ -127,8 +126,9 @@ class Some:
         self.in_base = in_base[~np.isin(in_base, generation.dead.ids)]
         self.selector: Any = None
         if len(self.in_base) > _ONE_BY_ONE:
-            import faiss
+            import faiss as typed
 
+            faiss: Any = typed  # its stubs lack what is needed here
             self._flags = _flags(self.in_base)  # faiss holds no reference of its own
             self.selector = faiss.IDSelectorBitmap(self._flags)
         ours = np.isin(generation.added, ids)
