@@ -183,6 +183,10 @@ ORDER BY state = 'ready', items.id LIMIT 1
 _SEARCHABLE = """
 FROM items JOIN vectors ON item = items.id AND model = (SELECT value FROM meta WHERE key = 'model') WHERE state = 'ready'
 """
+# SQLite would rather go through all items, which come in the right order, than look up those few.
+_CHANGED = f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id".replace(
+    "FROM items", "FROM items INDEXED BY items_by_change"
+)
 _ITEM = "items.id, path, label, attributes, width, height, vector, norm"
 _DIMENSION = "SELECT dimension FROM models JOIN meta ON key = 'model' AND value = id"
 _ROWS_AT_A_TIME = 4096
@@ -582,7 +586,7 @@ class Catalogue:
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
             ((dimension,),) = self._connection.execute(_DIMENSION)
             changed = self._connection.execute("SELECT id FROM items WHERE changed > ?", (since,)).fetchall()
-            rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id", (since,))
+            rows = self._connection.execute(_CHANGED, (since,))
             pages = list(_pages(rows, dimension))
         ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
         vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])

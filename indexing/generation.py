@@ -25,7 +25,7 @@ from indexing.lock import is_being_indexed
 logger = logging.getLogger(__name__)
 
 
-_ONE_BY_ONE = 50_000  # items that a filtered search compares with by themselves
+_ONE_BY_ONE = 10_000  # items that a filtered search compares with by themselves
 _PAGE = 8192
 
 
