@@ -31,6 +31,7 @@ _QUERIES = 2000  # of the gallery; a half to tune by, a half to report on
 _TIMED = 200
 _NOISE = 0.2  # length that is added to every other query, to unit vectors
 _TRAINED_ON = 64  # vectors a list
+_CLUSTERING_ROUNDS = 10
 _HNSW_LINKS = 32
 _EF_CONSTRUCTION = 40
 _SCORE_ROUNDING = 1e-6
@@ -228,7 +229,7 @@ def _empty(kind: str, lists: int, plan: Plan, vectors: Vectors) -> Any:
         return graph
     code = _code(plan, vectors.count, vectors.dimension)
     index = faiss.index_factory(vectors.dimension, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
-    index.cp.min_points_per_centroid = 1
+    index.cp.min_points_per_centroid, index.cp.niter = 1, _CLUSTERING_ROUNDS
     index.set_direct_map_type(faiss.DirectMap.Array)  # to compare with items one by one, as a filter asks for few
     return index
 
@@ -252,7 +253,7 @@ def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
 
 
 def _lists(items: int) -> int:
-    return max(1, round(math.sqrt(items)))
+    return max(1, round(2 * math.sqrt(items)))
 
 
 def _sample(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
