@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hdml.comparison import Comparison
     from hdml.train import TrainProgress
+    from indexing.catalogue import Failure
 
 _MEASURES = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
 _PLAIN_SECONDS = 10.0
+_LISTED_FAILURES = 20
 
 
 class Display:
@@ -33,6 +35,13 @@ class Display:
 
     def say(self, sentence: str) -> None:
         self.console.print(sentence, markup=False)
+
+    def list_failures(self, failed: "Sequence[Failure]") -> None:
+        """The first of what was left out, each with its reason."""
+        for failure in failed[:_LISTED_FAILURES]:
+            self.say(f"Left out: {failure.path}: {failure.reason}")
+        if len(failed) > _LISTED_FAILURES:
+            self.say(f"… and {len(failed) - _LISTED_FAILURES} more; --json lists them all.")
 
     @contextmanager
     def bars(self) -> Iterator[None]:

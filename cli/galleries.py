@@ -17,14 +17,12 @@ from indexing.errors import HdmlError, UnreadableImage
 
 if TYPE_CHECKING:
     from cli.display import Display
-    from indexing.catalogue import Failure, Plan
+    from indexing.catalogue import Plan
     from indexing.descriptions import Descriptions
     from indexing.filters import Filter
     from indexing.indexer import IndexReport
     from indexing.search import MinScore, OpenIndex, Result
     from indexing.workspace import Workspace
-
-_LISTED_FAILURES = 20
 
 
 def index(
@@ -89,6 +87,40 @@ def index(
     swap: Annotated[
         bool, typer.Option("--swap/--no-swap", help="With --migrate: whether searches go by the new encoder at the end.")
     ] = True,
+    from_parquet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Take vectors from a Parquet file, or a folder of them, with the columns embedding and image_path.",
+            show_default=False,
+        ),
+    ] = None,
+    from_npy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Take vectors from a .npy file, or a folder of them, such as clip-retrieval's.",
+            show_default=False,
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Parquet files with the rows' image_path, beside --from-npy.", show_default="metadata/"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the model that made vectors without --encoder.", show_default="the table's"),
+    ] = None,
+    export_parquet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Embed nothing: write the folder's index, or the newest one, as a Parquet file."),
+    ] = None,
+    export_npy: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Embed nothing: write it as a new folder in clip-retrieval's layout."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Embed nothing: check the folder's index, or the newest one, and mend its cache.")
     ] = False,
@@ -107,6 +139,33 @@ def index(
     if verify:
         _verify(folder, workspace, display, json_output=json_output)
         return
+    if export_parquet is not None or export_npy is not None:
+        from cli.exchange import export_vectors
+
+        written = export_vectors(folder, workspace, display, parquet=export_parquet, npy=export_npy)
+        if json_output:
+            print_json(written)
+        return
+    plan = _asked_plan(kind, target_overlap, memory)
+    if from_parquet is not None or from_npy is not None:
+        from cli.exchange import as_json, import_vectors
+
+        imported = import_vectors(
+            folder,
+            workspace,
+            display,
+            parquet=from_parquet,
+            npy=from_npy,
+            metadata=metadata,
+            encoder=encoder,
+            model=model,
+            plan=plan,
+        )
+        if json_output:
+            print_json(as_json(imported))
+        return
+    if metadata is not None or model is not None:
+        raise typer.BadParameter("belong to --from-npy and --from-parquet", param_hint="--metadata and --model")
     if folder is None:
         raise typer.BadParameter("a folder of photos is needed", param_hint="FOLDER")
     if migrate:
@@ -123,7 +182,7 @@ def index(
         remove=remove or (),
         restore=restore or (),
         asked_descriptions=(folder_names, manifest),
-        plan=_asked_plan(kind, target_overlap, memory),
+        plan=plan,
         false_matches=false_matches,
         hints=not migrate,
     )
@@ -213,7 +272,7 @@ def update_gallery(
             false_matches=false_matches,
             progress=on_progress,
         )
-    list_failures(display, report.failed)
+    display.list_failures(report.failed)
     display.say(
         f"Wrote {index_dir}: {report.added} added, {report.updated} updated, {report.moved} moved, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed"
@@ -434,15 +493,7 @@ def _search_folder(
         batch = search_folder(
             opened, folder, out, k=k, min_score=min_score, where=where, device=device, progress=display.embedded
         )
-    list_failures(display, batch.failed)
+    display.list_failures(batch.failed)
     display.say(f"Wrote {out}: {batch.queries} queries, {batch.results} results, {len(batch.failed)} failed")
     if json_output:
         print_json({"out": str(out), **asdict(batch)})
-
-
-def list_failures(display: "Display", failed: "Sequence[Failure]") -> None:
-    """The first of the photos that were left out, and how many more there are."""
-    for failure in failed[:_LISTED_FAILURES]:
-        display.say(f"Left out: {failure.path}: {failure.reason}")
-    if len(failed) > _LISTED_FAILURES:
-        display.say(f"… and {len(failed) - _LISTED_FAILURES} more; --json lists them all.")

@@ -106,7 +106,6 @@ def pack(
     Example: hdml pack gallery, then on another machine: hdml serve gallery.hdml
     """
     from cli.display import Display, print_json
-    from cli.galleries import list_failures
     from indexing.bundle import SUFFIX, pack_index
     from indexing.workspace import Workspace
 
@@ -118,7 +117,7 @@ def pack(
             side=side,
             progress=lambda done, total: display.advance("Drawing pictures", done, total),
         )
-    list_failures(display, packed.failed)
+    display.list_failures(packed.failed)
     display.say(f"Wrote {packed.file}: {packed.items} photos, {packed.bytes / 1e6:.1f} MB")
     display.say(f"Next: hdml serve {packed.file}, or hdml search PHOTO --index {packed.file}")
     if json_output:

@@ -62,6 +62,7 @@ def search_folder(
     opened.least_score(min_score)
     if out.suffix not in FORMATS:
         raise HdmlError(f"the table must be a file that ends in {', '.join(FORMATS)}, not {out}")
+    opened.check_encoder()
     root = check_gallery(folder)
     photos = sorted((photo.path, photo.reason) for photo in walk_gallery(root))
     if not photos:

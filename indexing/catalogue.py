@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from operator import add
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,36 @@ UPDATE items SET state = 'ready', source = 'folder', changed = :changed, path = 
     (size, mtime_ns, label, attributes) = (SELECT size, mtime_ns, label, attributes FROM walk WHERE path = :path)
 WHERE id = :id
 """
+# What a table of vectors gives, some thousand rows at a time, and the paths that it has given; tables of this connection alone.
+_GIVEN = """
+DROP TABLE IF EXISTS given; DROP TABLE IF EXISTS taken;
+CREATE TEMP TABLE given (
+    number INTEGER PRIMARY KEY, path TEXT UNIQUE, label TEXT, attributes TEXT, norm REAL, vector BLOB,
+    item INTEGER, state TEXT, source TEXT, same INTEGER  -- what there is at that path
+);
+CREATE TEMP TABLE taken (path TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+_FIND_GIVEN = """
+UPDATE given SET (item, state, source, same) = (
+    SELECT items.id, items.state, items.source, vectors.vector = given.vector
+    FROM items LEFT JOIN vectors ON vectors.item = items.id AND model = (SELECT value FROM meta WHERE key = 'model')
+    WHERE items.path = given.path AND items.state != 'gone')
+"""
+_RELABEL_GIVEN = """
+UPDATE items SET label = given.label, attributes = given.attributes FROM given
+WHERE given.same AND items.id = given.item AND (items.label IS NOT given.label OR items.attributes != given.attributes)
+"""
+_STORE_GIVEN = """
+INSERT INTO items (path, source, label, attributes, state, changed)
+SELECT path, 'table', label, attributes, 'ready', ? FROM given WHERE TRUE ORDER BY number
+ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET source = 'table', size = NULL, mtime_ns = NULL, hash = NULL,
+    label = excluded.label, attributes = excluded.attributes, state = 'ready', reason = NULL, width = NULL, height = NULL,
+    changed = excluded.changed
+"""
+_STORE_GIVEN_VECTORS = """
+INSERT OR REPLACE INTO vectors SELECT items.id, value, norm, vector
+FROM given CROSS JOIN items ON items.path = given.path AND items.state != 'gone' CROSS JOIN meta ON key = 'model' ORDER BY number
+"""
 _ADD_VECTOR = "INSERT INTO vectors SELECT ?, value, ?, ? FROM meta WHERE key = 'model'"
 _LIVE = "SELECT value FROM meta WHERE key = 'model'"
 _KNOWN_TO = """
@@ -167,6 +197,10 @@ _KNOWN_STATES = ("gone", "ready")  # one that is gone may have become this photo
 _SEARCHABLE = f"""
 FROM items JOIN vectors ON item = items.id AND model = ({_LIVE}) WHERE state = 'ready'
 """
+# SQLite would rather go through all items, which come in the right order, than look up those few.
+_CHANGED = f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id".replace(
+    "FROM items", "FROM items INDEXED BY items_by_change"
+)
 _OF_MODEL = "FROM items JOIN vectors ON item = items.id AND model = ? WHERE state = 'ready'"
 _LACKING = """
 FROM items WHERE state = 'ready' AND NOT EXISTS (SELECT 1 FROM vectors WHERE item = items.id AND model = ?)
@@ -175,6 +209,7 @@ _MODELS = f"""
 SELECT id, fingerprint, dimension, (SELECT COUNT(*) FROM vectors WHERE model = models.id), id = ({_LIVE}) FROM models ORDER BY id
 """
 _FINGERPRINT = "SELECT fingerprint FROM models WHERE id = model"
+_ITEM = f"items.id, path, label, attributes, width, height, vector, norm, ({_FINGERPRINT})"
 _KEEP_MIGRATION = "INSERT OR REPLACE INTO meta VALUES ('migration', ?)"
 _LIVE_MODEL = f"SELECT id, fingerprint, dimension FROM models WHERE id = ({_LIVE})"
 _ROWS_AT_A_TIME = 4096
@@ -332,6 +367,46 @@ class Recorded:
 
     def __add__(self, other: "Recorded") -> "Recorded":
         return Recorded(*map(add, astuple(self), astuple(other)))
+
+
+class GivenVector(NamedTuple):
+    """A row of a table of vectors.
+
+    Attributes:
+        path: relative to the gallery.
+        label: or None.
+        attributes: as :func:`indexing.descriptions.as_json` has them.
+        norm: length of the vector as it was.
+        vector: bytes of the float32 vector at unit length.
+    """
+
+    path: str
+    label: str | None
+    attributes: str
+    norm: float
+    vector: bytes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What storing some rows of a table of vectors came to.
+
+    Attributes:
+        added, updated, unchanged: numbers of items that are new, have another vector, or have the one that they had.
+        relabelled: number of those unchanged with another label or other attributes than before.
+        kept: number of photos that the index has embedded itself, and whose rows were passed over.
+        repeated: paths that the table had given before, whose first row counts.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    relabelled: int = 0
+    kept: int = 0
+    repeated: tuple[str, ...] = ()
+
+    def __add__(self, other: "Taken") -> "Taken":
+        return Taken(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -497,6 +572,11 @@ class Catalogue:
         found = self._rows("SELECT value FROM meta WHERE key = 'migration'")
         return dict(json.loads(found[0][0])) if found else None
 
+    def version(self) -> int:
+        """A number that is another one after any change by another process, of labels as well as of vectors."""
+        ((version,),) = self._rows("PRAGMA data_version")
+        return int(version)
+
     def sequence(self) -> int:
         ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
         return int(sequence)
@@ -645,7 +725,7 @@ class Catalogue:
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
             ((_, fingerprint, dimension),) = self._connection.execute(_LIVE_MODEL)
             changed = self._connection.execute("SELECT id FROM items WHERE changed > ?", (since,)).fetchall()
-            rows = self._connection.execute(f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id", (since,))
+            rows = self._connection.execute(_CHANGED, (since,))
             pages = list(_pages(rows, dimension))
         ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
         vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
@@ -663,18 +743,25 @@ class Catalogue:
         rows = self._rows(f"SELECT items.id {_OF_MODEL} AND items.id IN ({of_other}) ORDER BY items.id", one.id, other.id)
         return np.array([item_id for (item_id,) in rows], np.int64)
 
+    @contextmanager
+    def all_items(self) -> Iterator[Iterator[Item]]:
+        """All searchable items of one moment, by id, read while the context lasts; other readers of this catalogue wait."""
+        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):
+            query = f"SELECT {_ITEM} {_SEARCHABLE} ORDER BY items.id"
+            yield map(_as_item, self._connection.execute(query))
+
+    def attribute_names(self) -> list[str]:
+        """Names that the searchable items' attributes have, sorted."""
+        query = "SELECT DISTINCT key FROM items, json_each(attributes) WHERE state = 'ready' ORDER BY key"
+        return [name for (name,) in self._rows(query)]
+
     def count_changes(self, since: int) -> int:
         """Number of items that have changed after a sequence number."""
         ((count,),) = self._rows("SELECT COUNT(*) FROM items WHERE changed > ?", since)
         return int(count)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        columns = f"items.id, path, label, attributes, width, height, vector, norm, ({_FINGERPRINT})"
-        rows = self._rows(f"SELECT {columns} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
-        return [
-            Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm, model)
-            for item_id, path, label, attributes, width, height, vector, norm, model in rows
-        ]
+        return list(map(_as_item, self._rows(f"SELECT {_ITEM} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)))
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, in_words(self.path):
@@ -793,6 +880,34 @@ class Catalogue:
             return "failed"
         connection.execute(_ADD_VECTOR, (item_id, norm, bytes(vector)))
         return "updated" if state == "ready" else "added"
+
+    def begin_table(self) -> None:
+        """Forget which paths a table has given: another one begins."""
+        with self._lock, in_words(self.path):
+            self._connection.executescript(_GIVEN)
+
+    def take_in(self, rows: Iterable[GivenVector]) -> Taken:
+        """Store some thousand rows of the table that has begun, by their paths, in one transaction and under one number.
+
+        An item keeps its id. A photo that the index has embedded itself keeps its vector too.
+        """
+        rows = list(rows)
+        repeated = [path for path, times in Counter(row.path for row in rows).items() if times > 1]
+        with self._write() as connection:
+            connection.execute("DELETE FROM given")
+            insert = "INSERT OR IGNORE INTO given (path, label, attributes, norm, vector) VALUES (?, ?, ?, ?, ?)"
+            connection.executemany(insert, rows)
+            again = connection.execute("DELETE FROM given WHERE path IN taken RETURNING path").fetchall()
+            connection.execute("INSERT INTO taken SELECT path FROM given")
+            connection.execute(_FIND_GIVEN)
+            kept = connection.execute("DELETE FROM given WHERE state = 'ready' AND source = 'folder'").rowcount
+            relabelled = connection.execute(_RELABEL_GIVEN).rowcount
+            unchanged = connection.execute("DELETE FROM given WHERE same").rowcount
+            ((count, updated),) = connection.execute("SELECT COUNT(*), COUNT(NULLIF(state, 'failed')) FROM given")
+            if count:
+                connection.execute(_STORE_GIVEN, (self._next(),))
+                connection.execute(_STORE_GIVEN_VECTORS)
+        return Taken(count - updated, updated, unchanged, relabelled, kept, (*repeated, *(path for (path,) in again)))
 
     def _next(self) -> int:
         """The sequence number of one more change."""
@@ -973,6 +1088,11 @@ def _give_name(unfinished: Path, path: Path) -> None:
         unfinished.rename(path)
     else:
         unfinished.unlink()
+
+
+def _as_item(row: tuple[Any, ...]) -> Item:
+    item_id, path, label, attributes, width, height, vector, norm, model = row
+    return Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm, model)
 
 
 def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:

@@ -92,13 +92,16 @@ def read_descriptions(manifest: Path, gallery: Path) -> Iterator[Described]:
 
 def _as_text(manifest: Path, row: Row, column: str) -> str | None:
     value: Any = row.values.get(column)
+    if value is not None and not isinstance(value, str | int | float):
+        raise malformed(manifest, row.where, f"text, a number or true or false as its {column}, but has {value!r}")
+    return as_text(value)
+
+
+def as_text(value: object) -> str | None:
+    """A cell of a table as the text that attributes are; None for an empty one."""
     if value is None:
         return None
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if not isinstance(value, str | int | float):
-        raise malformed(manifest, row.where, f"text, a number or true or false as its {column}, but has {value!r}")
-    return str(value).strip() or None
+    return json.dumps(value) if isinstance(value, bool) else str(value).strip() or None
 
 
 def as_json(attributes: Mapping[str, str]) -> str:

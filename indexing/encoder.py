@@ -20,6 +20,7 @@ FORMAT = 1
 METADATA_KEY = "hdml"
 ENCODER = "encoder.onnx"  # its name in a run's and in an index's folder
 INT8_ENCODER = "encoder.int8.onnx"  # its name in a run's folder, beside the encoder that it was made of
+IMPORTED = "imported-"  # how the fingerprint of an index begins whose vectors came from elsewhere, without their encoder
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def write_metadata(path: Path, metadata: EncoderMetadata) -> None:
     unfinished = path.with_name(path.name + ".part")
     onnx.save(model, unfinished)
     unfinished.replace(path)
+
+
+def is_imported(fingerprint: str) -> bool:
+    """Whether an index of that fingerprint has vectors from elsewhere, and no encoder."""
+    return fingerprint.startswith(IMPORTED)
 
 
 class NoMetadata(HdmlError):

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from indexing.catalogue import Catalogue, Changes
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, sequences_of, to_device
-from indexing.kinds import Manifest, build_base, faiss_search, search_params
+from indexing.kinds import Manifest, build_base, faiss_search, one_thread, search_params
 from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
 
 
-_ONE_BY_ONE = 50_000  # items that a filtered search compares with by themselves
+_ONE_BY_ONE = 10_000  # items that a filtered search compares with by themselves
 _PAGE = 8192
 
 
@@ -65,24 +65,21 @@ class Base:
         found: NDArray[np.int64] = ids[self.ids[places] == ids]
         return found
 
-    def nearest_among(
-        self, unit: NDArray[np.float32], k: int, ids: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest_among(self, unit: NDArray[np.float32], k: int, some: "Some") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest of some of its items: few are compared with, among many the index is searched."""
-        import faiss as typed
+        import faiss
 
-        faiss: Any = typed  # its stubs lack what is needed here
-        places = np.searchsorted(self.ids, ids)
-        if len(ids) > _ONE_BY_ONE:
-            flags = _flags(places), _flags(ids)  # faiss holds no reference of its own
-            by_position, by_id = (faiss.IDSelectorBitmap(each) for each in flags)
-            params = search_params(self.manifest, k, by_position=by_position, by_id=by_id, passed=len(ids))
+        ids = some.in_base
+        if some.selector is not None:
+            params = search_params(self.manifest, k, chosen=some.selector, passed=len(ids))
             return nearest(self._whole, unit, min(k, len(ids)), params=params)
+        places = np.searchsorted(self.ids, ids)
         found_ids, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for start in range(0, len(ids), _PAGE):
             page = self._whole.index.reconstruct_batch(places[start : start + _PAGE])
             # By faiss as well: equal vectors must have equal scores, however they are found.
-            scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
+            with one_thread():
+                scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
             found_ids.append(ids[start + rows[0]])
             found.append(scores[0])
         return _best(np.concatenate(found_ids), np.concatenate(found), k)
@@ -90,7 +87,7 @@ class Base:
     def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
         if not self.on_gpu:
-            params = search_params(self.manifest, k, by_id=dead.rest_by_id, by_position=dead.rest_by_position)
+            params = search_params(self.manifest, k, chosen=dead.rest)
             return nearest(self.index, unit, k, params=params)
         # A GPU knows no selectors.
         wanted = min(k + len(dead.ids), self.size)
@@ -103,18 +100,39 @@ class Base:
 
 
 class Dead:
-    """Items of a base that are gone since, or have another vector; and selectors of the rest, as faiss takes them."""
+    """Items of a base that are gone since, or have another vector; and a selector of the rest, as faiss takes it."""
 
-    def __init__(self, base: Base, ids: NDArray[np.int64]) -> None:
+    def __init__(self, ids: NDArray[np.int64]) -> None:
         self.ids = ids
-        self.rest_by_id: Any = None
-        self.rest_by_position: Any = None
+        self.rest: Any = None
         if len(ids):
             import faiss
 
-            batches = [faiss.IDSelectorBatch(chosen) for chosen in (ids, np.searchsorted(base.ids, ids))]
-            self.rest_by_id, self.rest_by_position = (faiss.IDSelectorNot(batch) for batch in batches)
-            self._kept = batches  # faiss holds no reference of its own
+            self._batch = faiss.IDSelectorBatch(ids)  # faiss holds no reference of its own
+            self.rest = faiss.IDSelectorNot(self._batch)
+
+
+class Some:
+    """Some items of a generation, the only ones that a search may find; what it takes to search among them is made once.
+
+    Attributes:
+        in_base: [m] ids of those in the base that are not dead, ascending.
+        selector: of them, as faiss takes it; None when they are few enough to be compared with one by one.
+        added: exact search in those that are not in the base.
+    """
+
+    def __init__(self, generation: "Generation", ids: NDArray[np.int64]) -> None:
+        in_base = generation.base.held(ids)
+        self.in_base = in_base[~np.isin(in_base, generation.dead.ids)]
+        self.selector: Any = None
+        if len(self.in_base) > _ONE_BY_ONE:
+            import faiss as typed
+
+            faiss: Any = typed  # its stubs lack what is needed here
+            self._flags = _flags(self.in_base)  # faiss holds no reference of its own
+            self.selector = faiss.IDSelectorBitmap(self._flags)
+        ours = np.isin(generation.added, ids)
+        self.added = _compared(generation.added[ours], generation.vectors[ours])
 
 
 @dataclass(frozen=True)
@@ -155,13 +173,11 @@ class Generation:
         """Whether nothing has changed since the base."""
         return not len(self.dead.ids) and not len(self.added)
 
-    def search(
-        self, unit: NDArray[np.float32], k: int, *, among: NDArray[np.int64] | None = None
-    ) -> tuple[list[int], list[float]]:
+    def search(self, unit: NDArray[np.float32], k: int, *, among: Some | None = None) -> tuple[list[int], list[float]]:
         """Ids and scores of the k nearest items of a unit vector [D], best first, ids ascending among equal scores.
 
         Args:
-            among: ids of the only items that may be found, ascending; None for all.
+            among: the only items that may be found; None for all.
 
         Raises:
             HdmlError: on a GPU, when k is more than it can give.
@@ -169,13 +185,11 @@ class Generation:
         if among is None:
             k = min(k, self.size)
             ids, scores = self.base.nearest(unit, min(k, self.base.size - len(self.dead.ids)), self.dead)
-            own_ids, own_scores = nearest(self._added_index, unit, min(k, len(self.added)))
+            added = self._added_index
         else:
-            in_base = self.base.held(among)
-            in_base = in_base[~np.isin(in_base, self.dead.ids)]
-            ids, scores = self.base.nearest_among(unit, k, in_base)
-            ours = np.isin(self.added, among)
-            own_ids, own_scores = nearest(_compared(self.added[ours], self.vectors[ours]), unit, min(k, int(ours.sum())))
+            ids, scores = self.base.nearest_among(unit, k, among)
+            added = among.added
+        own_ids, own_scores = nearest(added, unit, min(k, added.ntotal))
         ids, scores = _best(np.concatenate([ids, own_ids]), np.concatenate([scores, own_scores]), k)
         return ids.tolist(), scores.tolist()
 
@@ -185,7 +199,7 @@ class Generation:
 
     def search_many(self, units: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As search, on the CPU, of many unit vectors [n, D] at once: ids and scores [n, k], −1 and −∞ where there are none."""
-        params = search_params(self.base.manifest, k, by_id=self.dead.rest_by_id, by_position=self.dead.rest_by_position)
+        params = search_params(self.base.manifest, k, chosen=self.dead.rest)
         found = [faiss_search(self.base.index, units, k, params)]
         if len(self.added):
             found.append(faiss_search(self._added_index, units, k))
@@ -200,7 +214,7 @@ class Generation:
         order = np.argsort(ids := np.concatenate([self.added[~touched], changes.ready]), kind="stable")
         vectors = np.concatenate([self.vectors[~touched], changes.vectors])
         dead = np.union1d(self.dead.ids, self.base.held(changes.ids))
-        return Generation(changes.sequence, self.base, Dead(self.base, dead), ids[order], vectors[order])
+        return Generation(changes.sequence, self.base, Dead(dead), ids[order], vectors[order])
 
 
 def _compared(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Any:
@@ -272,7 +286,7 @@ def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogu
 def _up_to_date(base: Base, catalogue: Catalogue) -> Generation | None:
     """The present generation over a base; None when its model has been changed for another meanwhile."""
     nothing, no_vectors = np.empty(0, np.int64), np.empty((0, base.manifest.dim), np.float32)
-    generation = Generation(base.sequence, base, Dead(base, nothing), nothing, no_vectors)
+    generation = Generation(base.sequence, base, Dead(nothing), nothing, no_vectors)
     if catalogue.sequence() == base.sequence:
         return generation
     changes = catalogue.changes(base.sequence)

@@ -21,7 +21,7 @@ from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, 
 from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import available_cores, onnx_providers
-from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
+from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import PhotoFile, check_gallery, walk_gallery
@@ -144,10 +144,7 @@ def update_index(
                         merge(index_dir, catalogue)
                     if progress is not None:
                         progress(Progress(total.photos, comparison.pending, total.failed, speed))
-        if plan is not None and plan != catalogue.plan():
-            check_plan(plan, catalogue.count(), catalogue.about().dimension)
-            catalogue.set_plan(plan)
-            remove_caches(index_dir, cached_sequences(index_dir))
+        ask(index_dir, catalogue, plan)
         if false_matches is not None:
             catalogue.set_false_matches(false_matches)
         merge(index_dir, catalogue)
@@ -209,19 +206,32 @@ def _needed(encoder_path: Path | None, index_dir: Path) -> Path:
 def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, metadata: EncoderMetadata | None) -> Catalogue:
     """The index's catalogue, made if need be; ``metadata`` are the encoder's, if they have been read."""
     if has_catalogue(index_dir):
-        catalogue = Catalogue(index_dir)
+        catalogue = open_for_indexing(index_dir)
         try:
             _check_bound(catalogue, gallery, encoder_path)
-            remove_later_caches(index_dir, catalogue)
         except BaseException:
             catalogue.close()
             raise
         return catalogue
     encoder_path = _needed(encoder_path, index_dir)
     metadata = metadata or read_metadata(encoder_path)
+    create_index(index_dir, gallery, encoder_path, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
+    return Catalogue(index_dir)
+
+
+def open_for_indexing(index_dir: Path) -> Catalogue:
+    """An index's catalogue, for whoever is indexing alone; raises HdmlError as Catalogue does."""
+    catalogue = Catalogue(index_dir)
+    remove_later_caches(index_dir, catalogue)
+    return catalogue
+
+
+def create_index(index_dir: Path, gallery: Path, encoder_path: Path | None, *, fingerprint: str, dimension: int) -> None:
+    """Make an empty index, with its encoder if it has one, for whoever is indexing alone; raises HdmlError when it cannot."""
     remove_caches(index_dir, cached_sequences(index_dir))
-    adopt_encoder(encoder_path, index_dir / ENCODER)
-    return Catalogue.create(index_dir, gallery=gallery, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
+    if encoder_path is not None:
+        adopt_encoder(encoder_path, index_dir / ENCODER)
+    Catalogue.create(index_dir, gallery=gallery, fingerprint=fingerprint, dimension=dimension).close()
 
 
 def remove_later_caches(index_dir: Path, catalogue: Catalogue) -> None:
@@ -237,6 +247,11 @@ def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path | None)
     about, index_dir = catalogue.about(), catalogue.path.parent
     if about.gallery != gallery:
         raise HdmlError(f"the index {index_dir} is of {about.gallery}, not of {gallery}; choose another name for the new one")
+    if is_imported(about.fingerprint):
+        raise HdmlError(
+            f"the index {index_dir} has vectors of the model {about.fingerprint.removeprefix(IMPORTED)} and no encoder, so that "
+            "photos cannot be embedded into it; import their vectors too, or index the folder into another --workspace"
+        )
     own = about.encoder
     if encoder_path is None or (own.exists() and encoder_path.exists() and own.samefile(encoder_path)):
         return
@@ -274,6 +289,18 @@ def _adopt(source: Path, target: Path) -> None:
         shutil.copy2(source, unfinished)
     target.unlink(missing_ok=True)  # renaming one link of a file onto another would do nothing
     unfinished.replace(target)
+
+
+def ask(index_dir: Path, catalogue: Catalogue, plan: Plan | None) -> None:
+    """Ask something else of the bases to come, if anything, and remove those that were built to another plan.
+
+    Raises:
+        HdmlError: the plan's memory is too small for any kind.
+    """
+    if plan is not None and plan != catalogue.plan():
+        check_plan(plan, catalogue.count(), catalogue.about().dimension)
+        catalogue.set_plan(plan)
+        remove_caches(index_dir, cached_sequences(index_dir))
 
 
 def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHARE) -> None:

@@ -1,14 +1,17 @@
 """The kinds of base, which of them is taken, and how well it does: measured against exact search when it is built.
 
-Exact search compares with every vector. ``ivf`` looks into the nearest of many lists, ranks by one bit a dimension (RaBitQ; J.
-Gao and C. Long, SIGMOD 2024) and compares what comes out first once more, with whole vectors or with eight bits a dimension.
-``hnsw`` walks a graph.
+Exact search compares with every vector. ``ivf`` looks into the nearest of many lists and compares with what it finds there, by
+sixteen or, where memory is short, by eight bits a dimension. ``hnsw`` walks a graph.
+
+One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) does well where vectors
+vary as much in every dimension. Those of a trained model do not: see docs/benchmarks.md.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -28,18 +31,17 @@ _QUERIES = 2000  # of the gallery; a half to tune by, a half to report on
 _TIMED = 200
 _NOISE = 0.2  # length that is added to every other query, to unit vectors
 _TRAINED_ON = 64  # vectors a list
+_CLUSTERING_ROUNDS = 10
 _HNSW_LINKS = 32
 _EF_CONSTRUCTION = 40
-_K_FACTORS = (2, 4, 8, 16, 32)
 _SCORE_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How hard a search looks: lists probed and candidates a result (``ivf``), or nodes kept in view (``hnsw``)."""
+    """How hard a search looks: lists probed (``ivf``), or nodes kept in view (``hnsw``)."""
 
     nprobe: int = 0
-    k_factor: int = 0
     ef: int = 0
 
 
@@ -155,60 +157,66 @@ def choose_kind(plan: Plan, items: int, dimension: int) -> str:
 def check_plan(plan: Plan, items: int, dimension: int) -> None:
     """Raise HdmlError when a plan's memory is too small for any kind."""
     if choose_kind(plan, items, dimension) == "ivf":
-        _refinement(plan, items, dimension)
+        _code(plan, items, dimension)
 
 
-def search_params(manifest: Manifest, k: int, *, by_id: Any = None, by_position: Any = None, passed: int | None = None) -> Any:
+def search_params(manifest: Manifest, k: int, *, chosen: Any = None, passed: int | None = None) -> Any:
     """faiss's parameters of a search for k items; None where the defaults do.
 
     Args:
-        by_id, by_position: the same selector of items, over their ids and over their places in the base: behind a refining index
-            faiss does not translate one into the other.
+        chosen: a selector of the ids that may be found.
         passed: number of items that the selector lets through, where it is a part of them: the fewer there are in a list, the
             more lists, or nodes of the graph, it takes to find the nearest of them.
     """
     settings, share = manifest.settings, 1.0 if not passed else passed / manifest.items
     harder = replace(settings, nprobe=math.ceil(settings.nprobe / share), ef=math.ceil(settings.ef / share))
-    return _params(manifest.kind, manifest.lists, manifest.items, harder, k, by_id, by_position)
+    return _params(manifest.kind, manifest.lists, manifest.items, harder, k, chosen)
 
 
 def faiss_search(
     index: Any, queries: NDArray[np.float32], k: int, params: Any = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """faiss's ``index.search``, with its parameters also where ``faiss.contrib.torch_utils`` has replaced it.
+    """faiss's ``index.search``; one query on one thread.
 
-    That module, which pytorch-metric-learning imports, puts a ``search`` without parameters over the one of NumPy arrays.
+    It takes parameters also where ``faiss.contrib.torch_utils`` has replaced it: that module, which pytorch-metric-learning
+    imports, puts a ``search`` without parameters over the one of NumPy arrays.
     """
     search = getattr(index, "search_numpy", index.search)
-    scores, ids = search(queries, k, params=params)
+    with one_thread() if len(queries) == 1 else nullcontext():
+        scores, ids = search(queries, k, params=params)
     return scores, ids
 
 
-def _params(kind: str, lists: int, items: int, settings: Settings, k: int, by_id: Any, by_position: Any) -> Any:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let faiss work on the calling thread alone: beside other work, to wait for a second takes longer than a search does."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _params(kind: str, lists: int, items: int, settings: Settings, k: int, chosen: Any) -> Any:
     import faiss as typed
 
     faiss: Any = typed  # its stubs lack what is needed here
+    if kind == "exact" and chosen is None:
+        return None
     if kind == "exact":
-        if by_id is None:
-            return None
         params = faiss.SearchParameters()
-        params.sel = by_id
-        return params
-    if kind == "hnsw":
+    elif kind == "hnsw":
         params = faiss.SearchParametersHNSW()
         params.efSearch = max(settings.ef, 2 * k)
-        if by_id is not None:
-            params.sel = by_id
-        return params
-    probing = faiss.SearchParametersIVF()
-    # The lists that are looked into hold a few times what is asked for.
-    probing.nprobe = min(lists, max(settings.nprobe, math.ceil(4 * k * lists / max(1, items))))
-    if by_position is not None:
-        probing.sel = by_position
-    params = faiss.IndexRefineSearchParameters()
-    params.k_factor = settings.k_factor
-    params.base_index_params = probing
-    params.kept = probing  # faiss holds no reference of its own
+    else:
+        params = faiss.SearchParametersIVF()
+        # The lists that are looked into hold a few times what is asked for.
+        params.nprobe = min(lists, max(settings.nprobe, math.ceil(4 * k * lists / max(1, items))))
+    if chosen is not None:
+        params.sel = chosen
     return params
 
 
@@ -222,32 +230,33 @@ def _empty(kind: str, lists: int, plan: Plan, vectors: Vectors) -> Any:
         graph = faiss.IndexHNSWFlat(vectors.dimension, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = _EF_CONSTRUCTION
         return graph
-    refine = _refinement(plan, vectors.count, vectors.dimension)
-    index = faiss.index_factory(vectors.dimension, f"IVF{lists},RaBitQfs,{refine}", faiss.METRIC_INNER_PRODUCT)
-    faiss.extract_index_ivf(faiss.downcast_index(index.base_index)).cp.min_points_per_centroid = 1
+    code = _code(plan, vectors.count, vectors.dimension)
+    index = faiss.index_factory(vectors.dimension, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid, index.cp.niter = 1, _CLUSTERING_ROUNDS
+    index.set_direct_map_type(faiss.DirectMap.Array)  # to compare with items one by one, as a filter asks for few
     return index
 
 
-def _refinement(plan: Plan, items: int, dimension: int) -> str:
-    """Whole vectors to refine by where there is room for them, else eight bits a dimension."""
-    if plan.memory is None or _ivf_bytes(dimension, 4) * items <= plan.memory:
-        return "RFlat"
+def _code(plan: Plan, items: int, dimension: int) -> str:
+    """Sixteen bits a dimension where there is room for them, else eight."""
+    if plan.memory is None or _ivf_bytes(dimension, 2) * items <= plan.memory:
+        return "SQfp16"
     least = _ivf_bytes(dimension, 1) * items
     if least > plan.memory:
         raise HdmlError(
             f"--memory must be at least {math.ceil(least / 1e6)} MB for {items} items in {dimension} dimensions, not "
             f"{plan.memory / 1e6:g} MB"
         )
-    return "Refine(SQ8)"
+    return "SQ8"
 
 
 def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
-    """A vector's code, its bits with their two factors, its place in a list, and its id."""
-    return bytes_a_value * dimension + dimension / 8 + 16 + 16
+    """A vector's code, its number in its list, the list's, and its id."""
+    return bytes_a_value * dimension + 3 * 8
 
 
 def _lists(items: int) -> int:
-    return max(1, round(math.sqrt(items)))
+    return max(1, round(2 * math.sqrt(items)))
 
 
 def sample_vectors(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -315,9 +324,9 @@ class _Queries:
 
 
 def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -> tuple[Settings, NDArray[np.float64]]:
-    """The fastest settings that reach the target on the first half of the queries, and their overlaps on the second.
+    """The least hard settings that reach the target on the first half of the queries, and their overlaps on the second.
 
-    Where none reaches it, those that come nearest.
+    Where none reaches it, the hardest.
     """
     half = len(queries.ids) // 2
     tuning, reporting = slice(0, half), slice(half, None)
@@ -332,27 +341,16 @@ def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -
         return mean - float(found.std() / math.sqrt(max(1, len(found)))) >= target
 
     if kind == "hnsw":
-        ladder = [[Settings(ef=ef) for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]]
+        steps = [Settings(ef=ef) for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
     else:
-        probes = sorted({min(lists, max(1, round(2 ** (step / 2)))) for step in range(2 * lists.bit_length() + 2)})
-        ladder = [[Settings(nprobe=nprobe, k_factor=factor) for nprobe in probes] for factor in _K_FACTORS]
-    candidates = [found for steps in ladder if (found := _first(steps, reaches)) is not None]
-    if candidates:
-
-        def milliseconds(settings: Settings) -> float:
-            each = _time(lambda query: _search(index, query, NEIGHBOURS + 1, kind, lists, settings), queries.vectors[:_TIMED])
-            return float(np.median(each))
-
-        best = min(candidates, key=milliseconds)
-    else:
-        best = max((steps[-1] for steps in ladder), key=lambda settings: overlaps(settings, tuning).mean())
+        probes = sorted({min(lists, round(2 ** (step / 4))) for step in range(4 * lists.bit_length() + 1)})
+        steps = [Settings(nprobe=nprobe) for nprobe in probes]
+    best = _first(steps, reaches)
     return best, overlaps(best, reporting)
 
 
-def _first(steps: list[Settings], reaches: Callable[[Settings], bool]) -> Settings | None:
-    """The first of ever harder settings that reaches; None when the last does not."""
-    if not reaches(steps[-1]):
-        return None
+def _first(steps: list[Settings], reaches: Callable[[Settings], bool]) -> Settings:
+    """The first of ever harder settings that reaches; the last when none does."""
     low, high = 0, len(steps) - 1
     while low < high:
         middle = (low + high) // 2
@@ -363,7 +361,7 @@ def _first(steps: list[Settings], reaches: Callable[[Settings], bool]) -> Settin
 def _search(
     index: Any, queries: NDArray[np.float32], k: int, kind: str, lists: int, settings: Settings
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    params = _params(kind, lists, index.ntotal, settings, k, None, None)
+    params = _params(kind, lists, index.ntotal, settings, k, None)
     return faiss_search(index, queries, min(k, max(1, index.ntotal)), params)
 
 

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from indexing.calibration import Calibration, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue, Item
 from indexing.device import check_device
-from indexing.encoder import Encoder
+from indexing.encoder import Encoder, is_imported
 from indexing.errors import HdmlError
 from indexing.filters import Filter
-from indexing.generation import Generation, next_generation, open_generation
+from indexing.generation import Generation, Some, next_generation, open_generation
 from indexing.preprocess import ImageSource
 
 if TYPE_CHECKING:
     from indexing.grouping import Copy
 
+_FILTERS_KEPT = 8
 MinScore = float | Literal["auto"] | None
 """Least cosine similarity of a result, −1..1; ``"auto"`` is the least that says *match*, None any."""
 
@@ -60,6 +61,8 @@ class OpenIndex:
         self._lock, self._encoder_lock = threading.Lock(), threading.Lock()
         self._encoder: Encoder | None = None
         self._generation = open_generation(index_dir, self.catalogue, device)
+        self._filter_lock = threading.Lock()
+        self._filtered: dict[Filter, tuple[int, Generation, Some]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +96,7 @@ class OpenIndex:
             return self._encoder
 
     def _open_encoder(self, model: str) -> Encoder:
+        self._check_encoder(model)
         encoder = Encoder(self.catalogue.encoder_of(model), device=self._device)
         if encoder.metadata.fingerprint != model:
             raise HdmlError(
@@ -100,6 +104,17 @@ class OpenIndex:
                 f"{encoder.metadata.fingerprint}; put the old file back or remove the index and build it anew"
             )
         return encoder
+
+    def check_encoder(self) -> None:
+        """Raise HdmlError when the index's vectors were imported without their encoder, so that no photo can be embedded."""
+        self._check_encoder(self.present().model)
+
+    def _check_encoder(self, model: str) -> None:
+        if is_imported(model):
+            raise HdmlError(
+                f"the index {self.name} has imported vectors and no encoder, so that it cannot be searched by a photo; search it "
+                "by one of its items (--id) or, from Python, by a vector"
+            )
 
     def present(self) -> Generation:
         """The index as it is at this moment: items and vectors, all of one model. It never changes."""
@@ -206,7 +221,19 @@ class OpenIndex:
     ) -> tuple[list[int], list[float]]:
         if moment.size == 0:
             raise HdmlError(f'the index {self.name} must hold photos, but it has none that can be read; run "hdml index" again')
-        return moment.search(unit, k, among=None if where is None else self.catalogue.matching(where))
+        return moment.search(unit, k, among=None if where is None else self._some(moment, where))
+
+    def _some(self, generation: Generation, where: Filter) -> Some:
+        """What a filter lets through, which is remembered of the last few filters until anything at all changes."""
+        with self._filter_lock:
+            version = self.catalogue.version()
+            known, of, some = self._filtered.pop(where, (None, None, None))
+            if some is None or known != version or of is not generation:
+                some = Some(generation, self.catalogue.matching(where))
+            self._filtered[where] = version, generation, some
+            if len(self._filtered) > _FILTERS_KEPT:
+                del self._filtered[next(iter(self._filtered))]
+            return some
 
 
 def label_votes(results: list[Result]) -> list[dict[str, Any]]:

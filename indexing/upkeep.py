@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from indexing.catalogue import CATALOGUE, MODELS, Catalogue, Model
-from indexing.encoder import ENCODER, read_metadata
+from indexing.encoder import ENCODER, is_imported, read_metadata
 from indexing.errors import HdmlError
 from indexing.generation import open_generation
 from indexing.index import cached_sequences, load_cache, remove_caches, sequences_of
@@ -43,7 +43,9 @@ def verify_index(index_dir: Path) -> Verification:
     """
     with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
         faults = [f"{catalogue.path}: {fault}; remove the index and build it anew" for fault in catalogue.find_faults()]
-        faults += [fault for model in catalogue.models() if (fault := _fault_of_encoder(model)) is not None]
+        imported = is_imported(catalogue.about().fingerprint)  # without encoder, and perhaps without photos
+        models = [model for model in catalogue.models() if not is_imported(model.fingerprint)]
+        faults += [fault for model in models if (fault := _fault_of_encoder(model)) is not None]
         mended = []
         if not faults:
             others = [model.fingerprint for model in catalogue.models() if not model.live]
@@ -53,7 +55,7 @@ def verify_index(index_dir: Path) -> Verification:
                     remove_caches(index_dir, [sequence])
                     mended.append(f"the base {sequence} {fault}; another was built from the catalogue")
             merge(index_dir, catalogue)
-        return Verification(catalogue.count(), faults, mended, _behind(catalogue))
+        return Verification(catalogue.count(), faults, mended, [] if imported else _behind(catalogue))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
 from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Vectors
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
-from indexing.generation import Base, Dead, Generation, next_generation, open_generation
+from indexing.generation import Base, Dead, Generation, Some, next_generation, open_generation
 from indexing.index import save_cache
 from indexing.kinds import Manifest, build_base, choose_kind, faiss_search, search_params
 
@@ -68,10 +69,33 @@ def test_it_searches_beside_pytorch_metric_learning_too() -> None:
     assert overlap_by_hand(index, manifest, vectors) > 0.85
 
 
+def test_one_query_is_searched_by_the_calling_thread_alone() -> None:
+    """And faiss has its threads back for many, also after a search that fails."""
+    seen = []
+
+    class Index:
+        def search(self, queries: np.ndarray, k: int, *, params: Any) -> tuple[np.ndarray, np.ndarray]:
+            seen.append((len(queries), faiss.omp_get_max_threads()))
+            if k == 0:
+                raise RuntimeError
+            return np.zeros((1, k)), np.zeros((1, k))
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        faiss_search(Index(), np.zeros((1, 4), np.float32), 1)
+        with pytest.raises(RuntimeError):
+            faiss_search(Index(), np.zeros((1, 4), np.float32), 0)
+        faiss_search(Index(), np.zeros((2, 4), np.float32), 1)
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert seen == [(1, 1), (1, 1), (2, 3)]
+
+
 def test_a_higher_target_looks_harder() -> None:
     vectors = as_vectors(clustered(3000))
     low, high = (build_base(vectors, Plan("ivf", target))[1].settings for target in (0.7, 0.995))
-    assert low.nprobe * low.k_factor < high.nprobe * high.k_factor
+    assert low.nprobe < high.nprobe
 
 
 def test_a_target_that_cannot_be_reached_is_said_with_what_was(caplog: pytest.LogCaptureFixture) -> None:
@@ -80,7 +104,7 @@ def test_a_target_that_cannot_be_reached_is_said_with_what_was(caplog: pytest.Lo
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with caplog.at_level(logging.WARNING):
         _, manifest = build_base(as_vectors(vectors), Plan("ivf", 0.999, 80 * 2000))
-    assert manifest.overlap_at_10 < 0.99
+    assert manifest.overlap_at_10 < 0.999
     assert f"finds {manifest.overlap_at_10:.3f} of the ten nearest, not the 0.999 asked for" in caplog.text
 
 
@@ -169,19 +193,21 @@ def test_among_some_items_the_nearest_of_them_are_found(
     base = Base(*build_base(stored, Plan(kind, 0.95)), 1, "cpu")
     nothing = np.empty(0, np.int64)
     gone = base.ids[::3]
-    generation = Generation(2, base, Dead(base, gone), nothing, np.empty((0, DIMENSION), np.float32))
+    generation = Generation(2, base, Dead(gone), nothing, np.empty((0, DIMENSION), np.float32))
     random = np.random.default_rng(1)
     among = np.sort(random.choice(base.ids, round(share * len(base.ids)), replace=False))
     allowed = np.setdiff1d(among, gone)
     rows = (allowed - 7) // 2
+    some = Some(generation, among)
     shares = []
     for query in vectors[::40]:
-        ids, _ = generation.search(query, 10, among=among)
+        ids, _ = generation.search(query, 10, among=some)
         assert set(ids) <= set(allowed.tolist())
         truth = allowed[np.argsort(-(vectors[rows] @ query))[:10]]
         assert len(ids) == len(truth)
         shares.append(len(set(ids) & set(truth.tolist())) / 10)
-    assert np.mean(shares) >= (1.0 if one_by_one or kind == "exact" else 0.95)
+    least = {"exact": 1.0, "ivf": 0.99 if one_by_one else 0.95, "hnsw": 1.0 if one_by_one else 0.95}  # ivf has sixteen bits
+    assert np.mean(shares) >= least[kind]
 
 
 def found_by(generation: Generation, queries: np.ndarray) -> set[int]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from indexing import open_index
-from indexing.catalogue import Catalogue
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.descriptions import Descriptions
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
@@ -284,6 +285,34 @@ def test_attributes_narrow_the_results_and_stand_in_them(opened: OpenIndex, phot
 def test_an_attribute_that_cannot_be_read_is_said(words: str) -> None:
     with pytest.raises(HdmlError, match=f"an attribute must be given as name=value, such as colour=red, not {words}"):
         Filter.asked(attributes=(words,))
+
+
+def test_a_filter_is_looked_up_once_until_something_changes(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Filter] = []
+    matching = Catalogue.matching
+
+    def counted(self: Catalogue, wanted: Filter) -> np.ndarray:
+        asked.append(wanted)
+        return matching(self, wanted)
+
+    monkeypatch.setattr(Catalogue, "matching", counted)
+    vector, red, blue = opened.item(1).vector, Filter(labels=("red-right",)), Filter(labels=("blue-left", "blue-right"))
+    before = {where: opened.search_vector(vector, k=20, where=where) for where in (red, blue)}
+    for where in (red, blue, red):
+        assert opened.search_vector(vector, k=20, where=where) == before[where]
+    assert asked == [red, blue]
+    moved = before[blue][0].id
+    with sqlite3.connect(
+        opened.path / CATALOGUE
+    ) as connection:  # as another process does, when a photo's folder has another name
+        connection.execute("UPDATE items SET label = 'red-right' WHERE id = ?", (moved,))
+    connection.close()
+    assert {found.id for found in opened.search_vector(vector, k=20, where=red)} == {found.id for found in before[red]} | {moved}
+    assert asked == [red, blue, red]
+    for number in range(20):
+        opened.search_vector(vector, k=20, where=Filter(path=f"*{number}*"))
+    opened.search_vector(vector, k=20, where=red)
+    assert asked.count(red) == 3
 
 
 def test_a_date_that_cannot_be_read_is_said() -> None:
