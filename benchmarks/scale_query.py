@@ -100,8 +100,10 @@ def ivf_params(nprobe: int, k_factor: int) -> Any:
     probing.nprobe = nprobe
     if not k_factor:
         return probing
+    turning = faiss.SearchParametersPreTransform()
+    turning.index_params = probing
     params = faiss.IndexRefineSearchParameters()
-    params.k_factor, params.base_index_params, params.kept = k_factor, probing, probing
+    params.k_factor, params.base_index_params, params.kept = k_factor, turning, (probing, turning)
     return params
 
 
@@ -142,14 +144,20 @@ def search_grid(
         chosen = np.sort(random.choice(len(vectors), min(len(vectors), 64 * lists), replace=False))
         trained_on, centres = np.ascontiguousarray(vectors[chosen]), None
         for code in codes:
-            key, began = f"IVF{lists},{code}", time.perf_counter()
+            turned = code.startswith("RaBitQ")  # at random, as its paper wants
+            key, began = f"RR{vectors.shape[1]},IVF{lists},{code}" if turned else f"IVF{lists},{code}", time.perf_counter()
             faiss.omp_set_num_threads(2)
             index = faiss.index_factory(vectors.shape[1], key, faiss.METRIC_INNER_PRODUCT)
-            ivf = faiss.extract_index_ivf(faiss.downcast_index(index.base_index) if "," in code else index)
-            if centres is not None:
-                ivf.quantizer.add(centres)  # one clustering for all codes
+            searched_in = faiss.downcast_index(index.base_index) if turned else index
+            ivf = faiss.extract_index_ivf(searched_in)
+            if centres is not None:  # one clustering for all codes
+                turning = faiss.downcast_VectorTransform(searched_in.chain.at(0)) if turned else None
+                if turning is not None:
+                    turning.train(trained_on)
+                ivf.quantizer.add(centres if turning is None else turning.apply(centres))
             index.train(trained_on)
-            centres = ivf.quantizer.reconstruct_n(0, lists)
+            if centres is None and not turned:
+                centres = ivf.quantizer.reconstruct_n(0, lists)
             for _, page in pages(vectors):
                 index.add(page)
             about = {"key": key, "build_s": round(time.perf_counter() - began, 1)}

@@ -16,7 +16,7 @@ from indexing.exchange import ImportReport, import_table
 from indexing.exporting import export_npy, export_parquet
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
-from indexing.upkeep import collect_garbage, verify_index
+from indexing.upkeep import Forgotten, collect_garbage, verify_index
 from indexing.vector_tables import open_npy, open_parquet
 from tests.conftest import TINY, write_tiny_encoder
 
@@ -220,7 +220,7 @@ def test_an_index_without_encoder_says_so_and_does_all_else(tmp_path: Path, phot
         update_index(photos, index_dir, index_dir / "encoder.onnx")
     found = verify_index(index_dir)
     assert (found.items, found.faults, found.mended, found.behind) == (200, [], [], [])
-    assert collect_garbage(index_dir) == 0
+    assert collect_garbage(index_dir) == Forgotten(0, [])
     assert len(contents(index_dir)) == 200
 
 
