@@ -3,8 +3,8 @@
 Exact search compares with every vector. ``ivf`` looks into the nearest of many lists and compares with what it finds there, by
 sixteen or, where memory is short, by eight bits a dimension. ``hnsw`` walks a graph.
 
-One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) is no quicker and takes twice
-the memory: see docs/decisions/kinds.md.
+One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) is no quicker and takes
+twice the memory: see docs/decisions/kinds.md.
 """
 
 import logging
