@@ -17,8 +17,9 @@ import re
 import signal
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ _CATALOGUE = "catalogue.sqlite"
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its number in the run, its phase, kind and file, whether it can be torn, and how many commits were done before it."""
+    """A step: which of its name it is, its phase, kind and file, whether it can be torn, and how many commits were done before."""
 
-    number: int
+    turn: int
     phase: str
     kind: str
     what: str
@@ -56,12 +57,12 @@ class Watch:
         moments: what the catalogue held at first and after every commit to it; only where ``remember`` asks for it.
     """
 
-    def __init__(self, log: Path, *, kill_at: int = 0, moment: str = BEFORE, seed: int = 0, remember: bool = False) -> None:
+    def __init__(self, log: Path, *, kill_at: tuple[str, int] = ("", 0), moment: str = BEFORE, seed: int = 0, remember: bool = False) -> None:
         self.steps: list[Step] = []
         self.moments: list[Contents | None] = []
         self._kill_at, self._moment, self._remember = kill_at, moment, remember
         self._random = random.Random(seed)
-        self._commits = 0
+        self._commits, self._turns = 0, Counter[str]()
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         self._inside = False
 
@@ -82,9 +83,11 @@ class Watch:
         """
         if self._inside:  # a step of ours within a step, as of a copy that is written
             return act()
-        step = Step(len(self.steps) + 1, _phase(), kind, re.sub(r"\d+", "N", what), tear is not None, self._commits)
+        step = Step(0, _phase(), kind, re.sub(r"\d+|^[0-9a-f]{16}", "N", what), tear is not None, self._commits)
+        self._turns[step.name] += 1
+        step = replace(step, turn=self._turns[step.name])
         self.steps.append(step)
-        chosen = step.number == self._kill_at
+        chosen = (step.name, step.turn) == self._kill_at
         self._tell(step, done=False)
         if chosen and self._moment == BEFORE:
             _die()
@@ -98,6 +101,10 @@ class Watch:
                 self._commits += 1
                 if self._remember:
                     self.moments.append(held())
+        except BaseException:  # nothing was done, as where there is no file to remove
+            self.steps.pop()
+            self._turns[step.name] -= 1
+            raise
         finally:
             self._inside = False
         self._tell(step, done=True)
@@ -257,7 +264,7 @@ def _watch_databases(watch: Watch) -> None:
             if verb is None or any(f" {table.upper()} " in f"{words} " for table in _OWN_TABLES):
                 return act()
             if self.in_transaction:
-                return watch.step(f"statement {verb}", self.file.name, act) if self.inside_write else act()
+                return watch.step("statement", self.file.name, act) if self.inside_write else act()
             return self._commit(f"commit of {verb}", act)
 
         def _commit(self, kind: str, act: Callable[[], Any]) -> Any:

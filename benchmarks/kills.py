@@ -135,19 +135,16 @@ class Kill:
 
 def update(place: Place, **asked: Any) -> None:
     import indexing.indexer
+    from indexing.catalogue import has_catalogue
     from indexing.encoder import ENCODER
 
     indexing.indexer._MERGED_AFTER = _MERGED_AFTER
-    own = place.index / ENCODER
-    indexing.indexer.update_index(
-        place.gallery, place.index, own if own.exists() else place.encoder, device="cpu", workers=2, **asked
-    )
+    encoder = place.index / ENCODER if has_catalogue(place.index) else place.encoder
+    indexing.indexer.update_index(place.gallery, place.index, encoder, device="cpu", workers=2, **asked)
 
 
-def without_index(place: Place) -> None:
-    drawn = place.root.with_name("drawn")
-    draw_gallery(drawn)  # but once
-    shutil.copytree(drawn, place.gallery)
+def without_index(place: Place, *, species: int = 6, images: int = 4) -> None:
+    draw_gallery(place.gallery, species=species, images=images)
     write_small_encoder(place.encoder)
     write_small_encoder(place.other_encoder, seed=1)
     (place.encoder.parent / "run.json").write_text(json.dumps({"name": "small", "finished": "2026-01-02T03:04:05+00:00"}))
@@ -158,22 +155,26 @@ def with_index(place: Place) -> None:
     update(place)
 
 
-def some_added(place: Place) -> None:
+def with_calibrated_index(place: Place) -> None:
+    without_index(place, species=12, images=9)  # as many as that takes
+    update(place)
+
+
+def one_added(place: Place) -> None:
     with_index(place)
-    for number, photo in enumerate(place.photos()[:4]):
-        _redraw(photo, photo.with_name(f"new-{number}.jpg"))
-    shutil.copy(place.photos()[0], place.gallery / "copy.jpg")
+    _redraw(place.photos()[0], place.gallery / "new.jpg")
 
 
 def many_added(place: Place) -> None:
     with_index(place)
-    for number, photo in enumerate(place.photos()[:48]):
+    shutil.copy(place.photos()[0], place.gallery / "copy.jpg")
+    for number, photo in enumerate(place.photos()[:18]):
         _redraw(photo, photo.with_name(f"new-{number}.jpg"))
 
 
 def some_changed(place: Place) -> None:
     with_index(place)
-    for photo in place.photos()[::9]:
+    for photo in place.photos()[::3]:
         _redraw(photo, photo)
     place.photos()[1].write_bytes(b"no photo any more")
 
@@ -188,7 +189,7 @@ def some_moved(place: Place) -> None:
 
 def some_gone(place: Place) -> None:
     with_index(place)
-    for photo in place.photos()[::7]:
+    for photo in place.photos()[::5]:
         photo.unlink()
 
 
@@ -279,13 +280,13 @@ def remove(place: Place) -> None:
 
 OPERATIONS = [
     Operation("index for the first time", without_index, update),
-    Operation("add photos", some_added, update),
+    Operation("add a photo", one_added, update),
     Operation("add many photos, merging", many_added, update),
     Operation("change photos", some_changed, update),
     Operation("move photos", some_moved, update),
     Operation("remove photos", some_gone, lambda place: update(place, remove=["*/003.jpg"])),
     Operation("describe photos", described, relabel),
-    Operation("calibrate", with_index, lambda place: update(place, false_matches=0.05)),
+    Operation("calibrate", with_calibrated_index, lambda place: update(place, false_matches=0.05)),
     Operation("change the kind of base", with_index, change_kind),
     Operation("forget what is gone", some_gone_and_known, collect),
     Operation("verify and mend", with_damaged_base, verify),
@@ -322,25 +323,31 @@ class Trial:
         found.answers, found.files = _must_succeed(operation, self.child(lambda: _left(self.place)))
         self.uninterrupted[operation.name] = found
 
-    def kill(self, operation: Operation, number: int, moment: str, seed: int) -> Kill:
-        """Kill an operation at a step, and check what is left."""
-        self.start(operation)
-        ended = self.child(lambda: _run_watched(operation, self.place, self.log, number, moment, seed))
-        return self._check(operation, moment, ended)
+    def kill(self, operation: Operation, name: str, turn: int, moment: str, seed: int) -> Kill:
+        """Kill an operation at a step, the ``turn``-th of its name, and check what is left.
+
+        Where writes were cut elsewhere this time, so that there are fewer, it is one of those that there are.
+        """
+        for wanted in range(turn, 0, -1):
+            self.start(operation)
+            ended = self.child(lambda wanted=wanted: _run_watched(operation, self.place, self.log, (name, wanted), moment, seed))
+            if ended.signal:
+                break
+        return self._check(operation, moment, ended, wanted=name)
 
     def kill_at_time(self, operation: Operation, seconds: float) -> Kill | None:
         """Kill an operation after some seconds; None where it had ended before."""
         self.start(operation)
-        ended = self.child(lambda: _run_watched(operation, self.place, self.log, 0, "", 0), kill_after_s=seconds)
+        ended = self.child(lambda: _run_watched(operation, self.place, self.log, ("", 0), "", 0), kill_after_s=seconds)
         return self._check(operation, "clock", ended) if ended.signal else None
 
-    def _check(self, operation: Operation, moment: str, ended: Ended) -> Kill:
+    def _check(self, operation: Operation, moment: str, ended: Ended, *, wanted: str = "any") -> Kill:
         from benchmarks.durable_steps import last_step
 
         told = last_step(self.log) or {"phase": "start", "kind": "nothing", "what": "yet", "commits": 0, "done": True}
         kill = Kill(operation.name, told["phase"], f"{told['kind']} {told['what']}", moment, told["commits"])
         if ended.signal != signal.SIGKILL:
-            kill.faults.append(f"it was not killed: {ended.fault or 'it ended'}")
+            kill.faults.append(f"it was not killed at {wanted}: {ended.fault or 'it ended'}")
             return kill
         expected = self.uninterrupted[operation.name]
         copy = self.folder / "copy"
@@ -375,10 +382,10 @@ def _count(operation: Operation, place: Place, log: Path) -> Uninterrupted:
     return Uninterrupted(watch.steps, watch.moments, None, [], time.monotonic() - began)
 
 
-def _run_watched(operation: Operation, place: Place, log: Path, number: int, moment: str, seed: int) -> None:
+def _run_watched(operation: Operation, place: Place, log: Path, kill_at: tuple[str, int], moment: str, seed: int) -> None:
     from benchmarks.durable_steps import Watch
 
-    Watch(log, kill_at=number, moment=moment, seed=seed).install()
+    Watch(log, kill_at=kill_at, moment=moment, seed=seed).install()
     operation.run(place)
 
 
@@ -442,7 +449,8 @@ def _run_again(operation: Operation, place: Place) -> None:
     """As if the kill had been an hour ago, when nobody can be at work on a file that is unfinished."""
     then = time.time() - _AN_HOUR_S
     for unfinished in place.root.rglob("*.part"):
-        os.utime(unfinished, (then, then))
+        for path in (unfinished, *unfinished.rglob("*")):
+            os.utime(path, (then, then))
     operation.run(place)
 
 
@@ -459,15 +467,19 @@ def _check_end(place: Place, kill: Kill, expected: Uninterrupted) -> Kill:
     return kill
 
 
-def choose(uninterrupted: dict[str, Uninterrupted], kills: int, each: int, draw: random.Random) -> list[tuple[str, int, str]]:
-    """Operation, step and moment of every kill: ``each`` of every kind of step, spread over what there is of it, ``kills`` in all."""
+Chosen = tuple[str, str, int, str]
+"""Operation, name of a step, which of that name, and moment."""
+
+
+def choose(uninterrupted: dict[str, Uninterrupted], kills: int, each: int, draw: random.Random) -> list[Chosen]:
+    """Where to kill: ``each`` times at every kind of step, spread over what there is of it, ``kills`` times in all."""
     from benchmarks.durable_steps import AFTER, BEFORE, TORN
 
-    places: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
+    places: dict[str, list[Chosen]] = defaultdict(list)
     for name, found in uninterrupted.items():
         for step in found.steps:
             for moment in (BEFORE, AFTER, *([TORN] if step.tearable else [])):
-                places[step.name].append((name, step.number, moment))
+                places[step.name].append((name, step.name, step.turn, moment))
     chosen = []
     for of_step in places.values():
         mixed = draw.sample(of_step, len(of_step))
@@ -484,8 +496,8 @@ def run_trial(trial: Trial, *, kills: int, each: int, times: int, seed: int) -> 
         trial.prepare(operation)
     found = []
     chosen = choose(trial.uninterrupted, kills, each, draw)
-    for done, (name, number, moment) in enumerate(chosen, start=1):
-        found.append(trial.kill(by_name[name], number, moment, draw.randrange(1 << 30)))
+    for done, (name, step, turn, moment) in enumerate(chosen, start=1):
+        found.append(trial.kill(by_name[name], step, turn, moment, draw.randrange(1 << 30)))
         _tell(found[-1], done, len(chosen) + times)
     while len(found) < len(chosen) + times:
         operation = draw.choice(OPERATIONS)

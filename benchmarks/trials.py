@@ -3,13 +3,14 @@
     from benchmarks.trials import in_child
 """
 
+import json
 import os
 import pickle
 import signal
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,17 +87,19 @@ def _work_and_end(work: Callable[[], Any], told: Path) -> None:
     except BaseException:  # noqa: BLE001 - that of a child is told by its parent
         ended = Ended(traceback=traceback.format_exc())
     try:
-        told.write_bytes(pickle.dumps(ended))
+        file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # Python's own open may be watched
+        content = memoryview(pickle.dumps(ended))
+        while content:
+            content = content[os.write(file, content) :]
     finally:
         os._exit(0)
 
 
 def write_small_encoder(path: Path, *, seed: int = 0) -> None:
     """An ONNX encoder of 32 px and 32 dimensions: average colours on a 4 × 4 grid and a seeded linear head."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
-    from indexing.encoder import METADATA_KEY, EncoderMetadata
+    from indexing.encoder import EncoderMetadata
     from indexing.preprocess import evaluation_preprocessing
 
     random = np.random.default_rng(seed)
@@ -110,16 +113,52 @@ def write_small_encoder(path: Path, *, seed: int = 0) -> None:
         helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=0),
     ]
     shapes = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 32, 32])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
-        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    inputs = {"images": ["batch", 3, 32, 32]}
+    outputs = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
     about = EncoderMetadata(DIMENSION, evaluation_preprocessing(32), "l2", f"{seed:016x}", "small", "none", "0.1.0")
-    model.metadata_props.add(key=METADATA_KEY, value=about.to_json())
+    _write_network(path, nodes, inputs, outputs, weights, about.to_json())
+
+
+def write_small_synthesizer(path: Path) -> None:
+    """One that belongs to that encoder: it pulls all negatives half of the way, and mixes what it generates a little."""
+    from onnx import helper
+
+    mixing = 0.95 * np.eye(DIMENSION) + 0.05 * np.roll(np.eye(DIMENSION), 1, axis=0)
+    nodes = [
+        helper.make_node("Sub", ["negatives", "anchors"], ["to_negative"]),
+        helper.make_node("Mul", ["to_negative", "lambda"], ["step"]),
+        helper.make_node("Add", ["anchors", "step"], ["moved"]),
+        helper.make_node("Mul", ["positives", "nothing"], ["unused"]),
+        helper.make_node("Add", ["moved", "unused"], ["pulled"]),
+        helper.make_node("MatMul", ["pulled", "mixing"], ["synthetic"]),
+    ]
+    rows: list[str | int] = ["batch", DIMENSION]
+    inputs = {"anchors": rows, "positives": rows, "negatives": rows, "lambda": list[str | int]()}
+    about = json.dumps({"format": 1, "fingerprint": f"{0:016x}", "lambda": 0.5, "loss": "npair"})
+    weights = {"mixing": mixing, "nothing": np.zeros(1)}
+    _write_network(path, nodes, inputs, {"pulled": rows, "synthetic": rows}, weights, about)
+
+
+def _write_network(
+    path: Path,
+    nodes: list[Any],
+    inputs: Mapping[str, Sequence[str | int]],
+    outputs: Mapping[str, Sequence[str | int]],
+    weights: Mapping[str, NDArray[np.float64]],
+    metadata: str,
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from indexing.encoder import METADATA_KEY
+
+    told = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in of.items()] for of in (inputs, outputs)
+    ]
+    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, path.stem, *told, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model.metadata_props.add(key=METADATA_KEY, value=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
 

@@ -113,7 +113,7 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
 
     if sequence > catalogue.sequence():
         return "is of a later moment than the catalogue"
-    cached = load_cache(index_dir, sequence)
+    cached = load_cache(index_dir, sequence, check_all=True)
     if cached is None:
         return "is damaged"
     index, manifest = cached
@@ -129,7 +129,7 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
             seen += len(places)
             if not np.array_equal(ids[np.minimum(places, len(ids) - 1)] if len(ids) else ids, page_ids[same]):
                 return "lacks items"
-            if len(places) and np.abs(index.index.reconstruct_batch(places) - page[same]).max() > rounding:
+            if len(places) and not np.abs(index.index.reconstruct_batch(places) - page[same]).max() <= rounding:
                 return "has other vectors than the catalogue"
     return None if seen == len(unchanged) else "holds items that are not there"
 
