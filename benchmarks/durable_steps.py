@@ -1,6 +1,6 @@
 """Every step of a process that outlives it, counted: commits, renames, links, removals and writes; one of them may be the last.
 
-    from benchmarks.durable_steps import Watch
+    from durable_steps import Watch
 
 The hooks are put into Python's own functions, of this process alone. A step is known by the function of the product that does
 it (its phase), by its kind and by the name of the file, with N for numbers. It can be cut short in three places: just before it,
@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trials import Contents, contents
+
 import indexing
-from benchmarks.trials import Contents, contents
 
 BEFORE, TORN, AFTER = "before", "torn", "after"
 _PRODUCT = str(Path(indexing.__file__).parent)
@@ -35,7 +36,7 @@ _CATALOGUE = "catalogue.sqlite"
 
 @dataclass(frozen=True)
 class Step:
-    """A step: which of its name it is, its phase, kind and file, whether it can be torn, and how many commits were done before."""
+    """A step: which of its name it is, its phase, kind and file, whether it can be torn, and the commits that were before it."""
 
     turn: int
     phase: str
@@ -57,7 +58,17 @@ class Watch:
         moments: what the catalogue held at first and after every commit to it; only where ``remember`` asks for it.
     """
 
-    def __init__(self, log: Path, *, kill_at: tuple[str, int] = ("", 0), moment: str = BEFORE, seed: int = 0, remember: bool = False) -> None:
+    def __init__(
+        self, log: Path, *, kill_at: tuple[str, int] = ("", 0), moment: str = BEFORE, seed: int = 0, remember: bool = False
+    ) -> None:
+        """Begin to count; nothing is seen before ``install``.
+
+        Args:
+            log: is told of every step, before and after it.
+            kill_at: name of a step, and which of that name.
+            moment: BEFORE, TORN or AFTER.
+            seed: draws how much of a torn step is left.
+        """
         self.steps: list[Step] = []
         self.moments: list[Contents | None] = []
         self._kill_at, self._moment, self._remember = kill_at, moment, remember
@@ -154,7 +165,7 @@ def _watch_files(watch: Watch) -> None:
     sendfile, plain_open = os.sendfile, io.open
 
     def send(target: int, *rest: Any) -> int:
-        name = Path(os.readlink(f"/proc/self/fd/{target}")).name
+        name = _opened_as(target).name
         began = os.fstat(target).st_size
 
         def tear(share: float) -> bool:
@@ -172,8 +183,9 @@ def _watch_files(watch: Watch) -> None:
     system.sendfile = send
     for module in (io, builtins):
         module.__dict__["open"] = opened
-    import faiss
+    import faiss as typed
 
+    faiss: Any = typed
     write_index = faiss.write_index
 
     def write(index: Any, file: str, *rest: Any) -> None:
@@ -197,11 +209,15 @@ def _two_names(watch: Watch, name: str, act: Callable[..., Any]) -> Callable[...
 
 def _one_name(watch: Watch, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
     def done(target: Any, *rest: Any, **named: Any) -> Any:
-        what = Path(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fsdecode(target))
+        what = _opened_as(target) if isinstance(target, int) else Path(os.fsdecode(target))
         held = (lambda: None) if (name, what.name) == ("unlink", _CATALOGUE) else None
         return watch.step(name, what.name, lambda: act(target, *rest, **named), held=held)
 
     return done
+
+
+def _opened_as(file: int) -> Path:
+    return Path(f"/proc/self/fd/{file}").readlink()
 
 
 def _open_watched(watch: Watch, file: Any, mode: str, encoding: str | None = None, *_: Any, **named: Any) -> Any:

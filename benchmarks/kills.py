@@ -1,6 +1,6 @@
 """Kill what writes to an index at every kind of step, and hold what is left against what had been acknowledged.
 
-    python -m benchmarks.kills [--kills N] [--times N] [--seed N] [--json FILE]
+    python benchmarks/kills.py [--kills N] [--times N] [--seed N] [--json FILE]
 
 Operations on a small index (benchmarks/trials.py) are run once with every durable step counted (benchmarks/durable_steps.py),
 which also gives what the catalogue holds after each commit, and what a run that nobody killed leaves. Then each is run again and
@@ -27,10 +27,11 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trials import (
+from trials import (
     Answers,
     Contents,
     Ended,
@@ -97,7 +98,7 @@ class Uninterrupted:
     """An operation that nobody killed.
 
     Attributes:
-        steps: its steps, as told by benchmarks.durable_steps.Step.
+        steps: its steps, as told by durable_steps.Step.
         moments: what the catalogue held at first and after every commit.
         answers, files: what it left: results of searches, and names of files, with N for numbers.
         seconds: that it took.
@@ -330,7 +331,7 @@ class Trial:
         """
         for wanted in range(turn, 0, -1):
             self.start(operation)
-            ended = self.child(lambda wanted=wanted: _run_watched(operation, self.place, self.log, (name, wanted), moment, seed))
+            ended = self.child(partial(_run_watched, operation, self.place, self.log, (name, wanted), moment, seed))
             if ended.signal:
                 break
         return self._check(operation, moment, ended, wanted=name)
@@ -342,7 +343,7 @@ class Trial:
         return self._check(operation, "clock", ended) if ended.signal else None
 
     def _check(self, operation: Operation, moment: str, ended: Ended, *, wanted: str = "any") -> Kill:
-        from benchmarks.durable_steps import last_step
+        from durable_steps import last_step
 
         told = last_step(self.log) or {"phase": "start", "kind": "nothing", "what": "yet", "commits": 0, "done": True}
         kill = Kill(operation.name, told["phase"], f"{told['kind']} {told['what']}", moment, told["commits"])
@@ -351,16 +352,17 @@ class Trial:
             return kill
         expected = self.uninterrupted[operation.name]
         copy = self.folder / "copy"
+        under_way = not told["done"]
         for check in (
-            lambda: _check_acknowledged(self.place, copy, kill, expected, under_way=not told["done"]),
-            lambda: _check_sound(copy, kill),
-            lambda: _run_again(operation, self.place),
-            lambda: _check_end(self.place, kill, expected),
+            partial(_check_acknowledged, self.place, copy, expected=expected, under_way=under_way),
+            partial(_check_sound, copy),
+            partial(_run_again, operation, self.place),
+            partial(_check_end, self.place, expected=expected),
         ):
-            ended = self.child(check)
+            ended = self.child(partial(check, kill))
             if ended.fault is not None:
                 kill.faults.append(ended.fault)
-            elif ended.answer is not None:
+            else:
                 kill = ended.answer
         return kill
 
@@ -372,7 +374,7 @@ def _must_succeed(operation: Operation, ended: Ended) -> Any:
 
 
 def _count(operation: Operation, place: Place, log: Path) -> Uninterrupted:
-    from benchmarks.durable_steps import Watch
+    from durable_steps import Watch
 
     watch = Watch(log, remember=True)
     watch.moments.append(read_contents(place.index))
@@ -383,7 +385,7 @@ def _count(operation: Operation, place: Place, log: Path) -> Uninterrupted:
 
 
 def _run_watched(operation: Operation, place: Place, log: Path, kill_at: tuple[str, int], moment: str, seed: int) -> None:
-    from benchmarks.durable_steps import Watch
+    from durable_steps import Watch
 
     Watch(log, kill_at=kill_at, moment=moment, seed=seed).install()
     operation.run(place)
@@ -397,7 +399,7 @@ def _left(place: Place) -> tuple[Answers | None, list[str]]:
     return answers, sorted(re.sub(r"\d+|(?<=/)[0-9a-f]{16}(?=/)", "N", str(file)) for file in files)
 
 
-def _check_acknowledged(place: Place, copy: Path, kill: Kill, expected: Uninterrupted, *, under_way: bool) -> Kill:
+def _check_acknowledged(place: Place, copy: Path, kill: Kill, *, expected: Uninterrupted, under_way: bool) -> Kill:
     shutil.rmtree(copy, ignore_errors=True)
     if place.index.exists():
         shutil.copytree(place.index, copy)  # before anything opens it
@@ -445,16 +447,17 @@ def _model(index_dir: Path) -> int:
     return int(model)
 
 
-def _run_again(operation: Operation, place: Place) -> None:
+def _run_again(operation: Operation, place: Place, kill: Kill) -> Kill:
     """As if the kill had been an hour ago, when nobody can be at work on a file that is unfinished."""
     then = time.time() - _AN_HOUR_S
     for unfinished in place.root.rglob("*.part"):
         for path in (unfinished, *unfinished.rglob("*")):
             os.utime(path, (then, then))
     operation.run(place)
+    return kill
 
 
-def _check_end(place: Place, kill: Kill, expected: Uninterrupted) -> Kill:
+def _check_end(place: Place, kill: Kill, *, expected: Uninterrupted) -> Kill:
     held = read_contents(place.index)
     if not same_contents(held, expected.moments[-1]):
         kill.faults.append("run again, it leaves other items than without the kill")
@@ -463,7 +466,7 @@ def _check_end(place: Place, kill: Kill, expected: Uninterrupted) -> Kill:
         kill.faults.append("run again, searches find something else than without the kill")
     if files != expected.files:
         more, less = Counter(files) - Counter(expected.files), Counter(expected.files) - Counter(files)
-        kill.faults.append(f"run again, there are other files: {sorted(more) or 'none'} besides, {sorted(less) or 'none'} missing")
+        kill.faults.append(f"run again, the files are others: {sorted(more) or 'none'} besides, {sorted(less) or 'none'} missing")
     return kill
 
 
@@ -473,7 +476,7 @@ Chosen = tuple[str, str, int, str]
 
 def choose(uninterrupted: dict[str, Uninterrupted], kills: int, each: int, draw: random.Random) -> list[Chosen]:
     """Where to kill: ``each`` times at every kind of step, spread over what there is of it, ``kills`` times in all."""
-    from benchmarks.durable_steps import AFTER, BEFORE, TORN
+    from durable_steps import AFTER, BEFORE, TORN
 
     places: dict[str, list[Chosen]] = defaultdict(list)
     for name, found in uninterrupted.items():
@@ -523,8 +526,10 @@ def table(found: list[Kill], uninterrupted: dict[str, Uninterrupted]) -> str:
         moments = Counter(kill.moment for kill in kills)
         steps = len(run.steps) if run is not None else sum(len(other.steps) for other in uninterrupted.values())
         counts = f"{len(kills)}: {', '.join(str(moments[moment]) for moment in ('before', 'torn', 'after', 'clock'))}"
-        lines.append(f"| {name} | {steps} | {counts} | {sum(map(bool, (kill.mended for kill in kills)))} | "
-                     f"{sum(map(bool, (kill.faults for kill in kills)))} |")
+        lines.append(
+            f"| {name} | {steps} | {counts} | {sum(map(bool, (kill.mended for kill in kills)))} | "
+            f"{sum(map(bool, (kill.faults for kill in kills)))} |"
+        )
     return "\n".join(lines)
 
 
@@ -548,7 +553,8 @@ def main() -> None:
         found = run_trial(trial, kills=options.kills, each=options.each, times=options.times, seed=options.seed)
         print(table(found, trial.uninterrupted))
         steps = Counter(f"{kill.phase}: {kill.step}" for kill in found if kill.moment != "clock")
-        print(f"\n{len(steps)} kinds of step, each hit {min(steps.values(), default=0)} times or more; {sum(bool(k.faults) for k in found)} faults")
+        faults = sum(bool(kill.faults) for kill in found)
+        print(f"\n{len(steps)} kinds of step, each hit {min(steps.values(), default=0)} times or more; {faults} faults")
         if options.json is not None:
             about = {"seed": options.seed, "steps": dict(sorted(steps.items())), "kills": [asdict(kill) for kill in found]}
             options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

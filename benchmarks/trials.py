@@ -1,6 +1,6 @@
 """What the trials of robustness share: children that may die, a small gallery with its encoder, and what an index holds.
 
-    from benchmarks.trials import in_child
+from trials import in_child
 """
 
 import json
@@ -95,6 +95,9 @@ def _work_and_end(work: Callable[[], Any], told: Path) -> None:
         os._exit(0)
 
 
+Shapes = Mapping[str, Sequence[str | int]]
+
+
 def write_small_encoder(path: Path, *, seed: int = 0) -> None:
     """An ONNX encoder of 32 px and 32 dimensions: average colours on a 4 × 4 grid and a seeded linear head."""
     from onnx import helper
@@ -112,9 +115,8 @@ def write_small_encoder(path: Path, *, seed: int = 0) -> None:
         helper.make_node("Div", ["raw", "length"], ["embedding"]),
         helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=0),
     ]
-    shapes = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
-    inputs = {"images": ["batch", 3, 32, 32]}
-    outputs = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
+    inputs: Shapes = {"images": ["batch", 3, 32, 32]}
+    outputs: Shapes = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
     about = EncoderMetadata(DIMENSION, evaluation_preprocessing(32), "l2", f"{seed:016x}", "small", "none", "0.1.0")
     _write_network(path, nodes, inputs, outputs, weights, about.to_json())
 
@@ -133,7 +135,7 @@ def write_small_synthesizer(path: Path) -> None:
         helper.make_node("MatMul", ["pulled", "mixing"], ["synthetic"]),
     ]
     rows: list[str | int] = ["batch", DIMENSION]
-    inputs = {"anchors": rows, "positives": rows, "negatives": rows, "lambda": list[str | int]()}
+    inputs: Shapes = {"anchors": rows, "positives": rows, "negatives": rows, "lambda": []}
     about = json.dumps({"format": 1, "fingerprint": f"{0:016x}", "lambda": 0.5, "loss": "npair"})
     weights = {"mixing": mixing, "nothing": np.zeros(1)}
     _write_network(path, nodes, inputs, {"pulled": rows, "synthetic": rows}, weights, about)
@@ -142,25 +144,25 @@ def write_small_synthesizer(path: Path) -> None:
 def _write_network(
     path: Path,
     nodes: list[Any],
-    inputs: Mapping[str, Sequence[str | int]],
-    outputs: Mapping[str, Sequence[str | int]],
+    inputs: Shapes,
+    outputs: Shapes,
     weights: Mapping[str, NDArray[np.float64]],
     metadata: str,
 ) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from indexing.encoder import METADATA_KEY
+    from indexing.encoder import put_metadata
 
     told = [
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in of.items()] for of in (inputs, outputs)
     ]
     constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
-    graph = helper.make_graph(nodes, path.stem, *told, constants)
+    graph = helper.make_graph(nodes, path.stem, told[0], told[1], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    model.metadata_props.add(key=METADATA_KEY, value=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
+    put_metadata(path, metadata)
 
 
 def draw_gallery(folder: Path, *, species: int = 12, images: int = 9) -> None:

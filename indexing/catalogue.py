@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.database import connect, in_words, transaction
+from indexing.database import connect, in_words, transaction, understood
 from indexing.descriptions import Described, Descriptions, as_json, parse_folder_names
 from indexing.errors import HdmlError
 from indexing.filters import Filter
@@ -410,13 +410,15 @@ class Catalogue:
     # Reading
 
     def about(self) -> About:
-        meta = dict(self._rows("SELECT key, value FROM meta"))
-        ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
-        return About(Path(meta["gallery"]), fingerprint, dimension, int(meta["sequence"]), str(meta["updated"]))
+        with understood(self.path):
+            meta = dict(self._rows("SELECT key, value FROM meta"))
+            ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
+            return About(Path(meta["gallery"]), fingerprint, dimension, int(meta["sequence"]), str(meta["updated"]))
 
     def sequence(self) -> int:
-        ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
-        return int(sequence)
+        with understood(self.path):
+            ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
+            return int(sequence)
 
     def count(self) -> int:
         """Number of searchable items."""
@@ -471,7 +473,8 @@ class Catalogue:
     def calibration(self) -> dict[str, Any] | None:
         """What set_calibration stored last; None when nothing was."""
         found = self._rows("SELECT value FROM meta WHERE key = 'calibration'")
-        return dict(json.loads(found[0][0])) if found else None
+        with understood(self.path):
+            return dict(json.loads(found[0][0])) if found else None
 
     def excluded(self) -> list[str]:
         """Globs of the paths that are left out."""
@@ -527,7 +530,8 @@ class Catalogue:
         """Path, label and attributes of each of these items; ids that are gone are left out."""
         query = "SELECT id, path, label, attributes FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
         rows = self._rows(query, json.dumps(ids))
-        return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
+        with understood(self.path):
+            return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
 
     @contextmanager
     def vectors(self) -> Iterator[Vectors]:
@@ -565,10 +569,11 @@ class Catalogue:
     def _items(self, condition: str, *values: Any) -> list[Item]:
         columns = "items.id, path, label, attributes, width, height, vector, norm"
         rows = self._rows(f"SELECT {columns} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
-        return [
-            Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm)
-            for item_id, path, label, attributes, width, height, vector, norm in rows
-        ]
+        with understood(self.path):
+            return [
+                Item(item_id, path, label, json.loads(attributes), width, height, np.frombuffer(vector, np.float32), norm)
+                for item_id, path, label, attributes, width, height, vector, norm in rows
+            ]
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, in_words(self.path):
@@ -776,6 +781,8 @@ def _give_name(unfinished: Path, path: Path) -> None:
 def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     while page := rows.fetchmany(_ROWS_AT_A_TIME):
         ids, blobs = zip(*page, strict=True)
+        if any(len(blob) != 4 * dimension for blob in blobs):
+            raise sqlite3.DatabaseError("a vector has another length than its model's")
         yield np.array(ids, np.int64), np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
 
 

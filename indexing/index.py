@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.checksum import checksum
 from indexing.errors import HdmlError
 from indexing.kinds import Manifest, faiss_search
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 MAX_GPU_RESULTS = 2048
 ABANDONED_S = 3600.0  # an unfinished file that has not grown for so long is of a process that was killed
 _WHOLE, _PIECES = "checksum", "checksum_of_pieces"  # in a manifest
-_CHECKED_PIECES = 32  # of a cache, that are read when it is opened; of one that has no more, all
-_PIECE_BYTES = 1 << 20
 _GPU_SCRATCH_BYTES = 64 << 20  # faiss takes 1.5 GB unless told otherwise
 
 
@@ -75,8 +73,8 @@ def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int) -
             f"{path} cannot be written ({error}); free some space or change the permissions, what the catalogue holds stays"
         ) from error
     # A process that was killed may have left a manifest alone.
-    left = {*cached_sequences(index_dir), *_sequences(index_dir, "json")}
-    remove_caches(index_dir, sorted(other for other in left if other < sequence))
+    others = {*cached_sequences(index_dir), *_sequences(index_dir, "json")}
+    remove_caches(index_dir, sorted(other for other in others if other < sequence))
 
 
 def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
@@ -93,7 +91,7 @@ def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
 def load_cache(index_dir: Path, sequence: int, *, check_all: bool = False) -> tuple[Any, Manifest] | None:
     """Map the cache of that sequence number into memory; None when it is missing or damaged.
 
-    faiss believes what it reads, and may crash on a damaged file: none is opened whose checksum is another than its manifest says.
+    faiss believes what it reads, and may crash on a damaged file: none is opened that has another checksum than its manifest.
 
     Args:
         check_all: whether all of a large file is read to tell that; else some pieces of it are, its beginning and end included.
@@ -118,17 +116,8 @@ def load_cache(index_dir: Path, sequence: int, *, check_all: bool = False) -> tu
 
 
 def _checksum(path: Path, fields: dict[str, Any], *, whole: bool) -> int:
-    """CRC-32 of a manifest's other fields, the file's size and what is in it: all, or pieces of it, evenly spread."""
-    size = path.stat().st_size
-    starts = list(range(0, size, _PIECE_BYTES))
-    if not whole and len(starts) > _CHECKED_PIECES:
-        starts = np.linspace(0, size - _PIECE_BYTES, _CHECKED_PIECES).astype(int).tolist()
-    found = zlib.crc32(json.dumps([fields, size], sort_keys=True).encode())
-    with path.open("rb") as file:
-        for start in starts:
-            file.seek(start)
-            found = zlib.crc32(file.read(_PIECE_BYTES), found)
-    return found
+    """Of a cache and of the other fields of its manifest, by which it is searched."""
+    return checksum(path, json.dumps(fields, sort_keys=True).encode(), whole=whole)
 
 
 def to_device(index: Any, device: str) -> tuple[Any, str]:

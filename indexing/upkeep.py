@@ -97,7 +97,7 @@ def remove_index(index_dir: Path) -> None:
 
 def _faults_of_encoder(index_dir: Path, fingerprint: str) -> list[str]:
     try:
-        found = read_metadata(index_dir / ENCODER).fingerprint
+        found = read_metadata(index_dir / ENCODER, check_all=True).fingerprint
     except HdmlError as error:
         return [str(error)]
     if found == fingerprint:
