@@ -342,6 +342,11 @@ def has_catalogue(index_dir: Path) -> bool:
         raise HdmlError(f"{path} cannot be reached: {error.strerror}; change the permissions of its folder") from error
 
 
+def unfinished_catalogue(index_dir: Path) -> Path:
+    """The file that is to become an index's catalogue when it is whole."""
+    return index_dir / f"{CATALOGUE}.part"
+
+
 class Catalogue:
     """An open catalogue; a context manager. Reading is safe from several threads."""
 
@@ -363,7 +368,7 @@ class Catalogue:
     @classmethod
     def create(cls, index_dir: Path, *, gallery: Path, fingerprint: str, dimension: int) -> Self:
         """Make and open an empty catalogue; it appears whole or not at all, and raises HdmlError where there is one already."""
-        unfinished = index_dir / f"{CATALOGUE}.part"
+        unfinished = unfinished_catalogue(index_dir)
         unfinished.unlink(missing_ok=True)
         meta = {"gallery": str(gallery), "model": 1, "sequence": 0, "updated": _now()}
         with in_words(unfinished), closing(connect(unfinished)) as connection:

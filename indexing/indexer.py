@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, read_calibration
-from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
+from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue, unfinished_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import available_cores, onnx_providers
 from indexing.encoder import ENCODER, EncoderMetadata, read_metadata
@@ -205,6 +205,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path, metadata
         catalogue = Catalogue(index_dir)
         try:
             _check_bound(catalogue, gallery, encoder_path)
+            unfinished_catalogue(index_dir).unlink(missing_ok=True)  # of a process that was killed when that had got its name
             # A catalogue that lost its latest changes, as in a power failure, will give their numbers to other vectors.
             remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
         except BaseException:
