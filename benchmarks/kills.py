@@ -65,10 +65,6 @@ class Place:
         return self.root / "run" / "encoder.onnx"
 
     @property
-    def other_encoder(self) -> Path:
-        return self.root / "other" / "encoder.onnx"
-
-    @property
     def index(self) -> Path:
         return self.root / "index"
 
@@ -147,7 +143,6 @@ def update(place: Place, **asked: Any) -> None:
 def without_index(place: Place, *, species: int = 6, images: int = 4) -> None:
     draw_gallery(place.gallery, species=species, images=images)
     write_small_encoder(place.encoder)
-    write_small_encoder(place.other_encoder, seed=1)
     (place.encoder.parent / "run.json").write_text(json.dumps({"name": "small", "finished": "2026-01-02T03:04:05+00:00"}))
 
 

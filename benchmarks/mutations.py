@@ -424,7 +424,8 @@ def _same_look(one: list[float], other: list[float]) -> bool:
 def _verify(index: Path) -> list[str]:
     from indexing.upkeep import verify_index
 
-    return verify_index(index).faults
+    found = verify_index(index)
+    return found.faults + found.mended + found.behind
 
 
 def _update(index: Path) -> None:
@@ -458,7 +459,9 @@ def _try_file(folder: Path, damage: Damage, draw: random.Random, queries: list[P
         again()
         ended = in_child(work, folder, limit_s=_LIMIT_S)
         in_place = outcome.file in _CATALOGUE
-        outcome.judge(use, ended, right=_nothing_lost(folder, index, whole, by_id=not in_place) or (in_place and use == "verify"))
+        told = use == "verify" and bool(ended.answer)
+        by_id = use == "verify" or not in_place
+        outcome.judge(use, ended, right=(told and in_place) or _nothing_lost(folder, index, whole, by_id=by_id))
         if use == "verify" and ended.answer:
             outcome.came_to[use] = f"sentence: {ended.answer[0]}"
             outcome.faults += [f"verify: not one sentence: {fault!r}" for fault in ended.answer if not _is_sentence(fault)]
@@ -535,8 +538,9 @@ def main() -> None:
     print(table(found["images"], lambda outcome: outcome.damage), "\n")
     print(table(found["files"], lambda outcome: outcome.file))
     if options.json is not None:
-        told = {"seed": options.seed, **{what: [asdict(outcome) for outcome in of] for what, of in found.items()}}
-        options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told: dict[str, Any] = {"seed": options.seed, **{what: [asdict(outcome) for outcome in of] for what, of in found.items()}}
+        text = json.dumps(told, indent=1, ensure_ascii=False).replace(folder, "TRIAL")
+        options.json.write_text(text + "\n", encoding="utf-8")
     raise SystemExit(any(outcome.faults for outcome in outcomes))
 
 

@@ -99,7 +99,7 @@ Shapes = Mapping[str, Sequence[str | int]]
 
 
 def write_small_encoder(path: Path, *, seed: int = 0) -> None:
-    """An ONNX encoder of 32 px and 32 dimensions: average colours on a 4 × 4 grid and a seeded linear head."""
+    """An ONNX encoder of 32 px and 32 dimensions: average colours on a 4 × 4 grid and a linear head of that seed."""
     from onnx import helper
 
     from indexing.encoder import EncoderMetadata
