@@ -470,7 +470,7 @@ Chosen = tuple[str, str, int, str]
 
 
 def choose(uninterrupted: dict[str, Uninterrupted], kills: int, each: int, draw: random.Random) -> list[Chosen]:
-    """Where to kill: ``each`` times at every kind of step, three times as often in every operation, and ``kills`` times in all."""
+    """Where to kill: ``each`` times at every kind of step, thrice as often in every operation, and ``kills`` times in all."""
     from durable_steps import AFTER, BEFORE, TORN
 
     places: dict[str, list[Chosen]] = defaultdict(list)
