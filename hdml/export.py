@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from hdml.embed import embed_photos
 from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
 from hdml.synthesis import pull_negatives, pull_on_sphere
 from indexing.catalogue import Catalogue
-from indexing.encoder import METADATA_KEY, EncoderMetadata, open_session, write_metadata
+from indexing.encoder import EncoderMetadata, open_session, put_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import update_index
 from indexing.preprocess import Preprocessing, evaluation_preprocessing
@@ -151,7 +150,7 @@ def export_synthesizer(
         batched=(True, True, True, False),
     )
     facts = {"dimension": head.linear.out_features, "fingerprint": fingerprint, "lambda": share, "loss": loss}
-    _add_synthesizer_metadata(unchecked, {**facts, "on_sphere": on_sphere})
+    put_metadata(unchecked, json.dumps({"format": 1, "method": "hdml", **facts, "on_sphere": on_sphere}))
     with torch.inference_mode():
         expected = network(*tuples, torch.tensor(share))
     names = ("anchors", "positives", "negatives")
@@ -242,11 +241,3 @@ def _to_onnx(
             external_data=False,
             verbose=False,
         )
-
-
-def _add_synthesizer_metadata(path: Path, facts: dict[str, Any]) -> None:
-    import onnx
-
-    model = onnx.load(path)
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps({"format": 1, "method": "hdml", **facts}))
-    onnx.save(model, path)

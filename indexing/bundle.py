@@ -9,9 +9,10 @@ import json
 import os
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from indexing.catalogue import CATALOGUE, Catalogue, Failure
 from indexing.database import connect, in_words
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
-from indexing.index import cache_path, manifest_path, sequences_of
+from indexing.index import ABANDONED_S, cache_path, manifest_path, sequences_of
 from indexing.indexer import COMPANIONS, merge
 from indexing.lock import indexing_alone
 from indexing.pictures import PICTURES, draw_all
@@ -121,6 +122,7 @@ def unpack_bundle(file: Path, place: Path) -> Path:
     Raises:
         HdmlError: it is no bundle, of another version or damaged, or it cannot be unpacked there.
     """
+    _remove_abandoned(place)
     try:
         with zipfile.ZipFile(file) as archive:
             name, identity = _check(file, archive)
@@ -144,6 +146,15 @@ def unpack_bundle(file: Path, place: Path) -> Path:
     except OSError as error:
         raise HdmlError(f"{file} cannot be unpacked to {place}: {error.strerror or error}; free some space") from error
     return target
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what processes left that were killed while they unpacked."""
+    for unfinished in place.glob("*.part"):
+        with suppress(FileNotFoundError):  # its process has just finished it
+            latest = max(path.stat().st_mtime for path in (unfinished, *unfinished.rglob("*")))
+            if time.time() - latest > ABANDONED_S:
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _check(file: Path, archive: zipfile.ZipFile) -> tuple[str, str]:

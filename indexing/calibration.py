@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Vectors
+from indexing.database import understood
 from indexing.errors import HdmlError
 from indexing.kinds import sample_vectors
 
@@ -157,9 +158,10 @@ def read_calibration(catalogue: Catalogue) -> Calibration | Uncalibrated | None:
     fields = catalogue.calibration()
     if fields is None:
         return None
-    if fields["basis"] is None:
-        return Uncalibrated(fields["sequence"], fields["asked"], fields["reason"])
-    return Calibration.from_json(fields)
+    with understood(catalogue.path):
+        if fields["basis"] is None:
+            return Uncalibrated(fields["sequence"], fields["asked"], fields["reason"])
+        return Calibration.from_json(fields)
 
 
 def calibrate(catalogue: Catalogue, *, asked: float = FALSE_MATCHES, seed: int = 0) -> Calibration | Uncalibrated:

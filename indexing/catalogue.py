@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.database import connect, in_words, transaction
+from indexing.database import connect, in_words, transaction, understood
 from indexing.descriptions import Described, Descriptions, as_json, parse_folder_names
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
@@ -473,6 +473,11 @@ def has_catalogue(index_dir: Path) -> bool:
         raise HdmlError(f"{path} cannot be reached: {error.strerror}; change the permissions of its folder") from error
 
 
+def unfinished_catalogue(index_dir: Path) -> Path:
+    """The file that is to become an index's catalogue when it is whole."""
+    return index_dir / f"{CATALOGUE}.part"
+
+
 class Catalogue:
     """An open catalogue; a context manager. Reading is safe from several threads."""
 
@@ -494,7 +499,7 @@ class Catalogue:
     @classmethod
     def create(cls, index_dir: Path, *, gallery: Path, fingerprint: str, dimension: int) -> Self:
         """Make and open an empty catalogue; it appears whole or not at all, and raises HdmlError where there is one already."""
-        unfinished = index_dir / f"{CATALOGUE}.part"
+        unfinished = unfinished_catalogue(index_dir)
         unfinished.unlink(missing_ok=True)
         meta = {"gallery": str(gallery), "model": 1, "sequence": 0, "updated": _now()}
         with in_words(unfinished), closing(connect(unfinished)) as connection:
@@ -541,10 +546,11 @@ class Catalogue:
     # Reading
 
     def about(self) -> About:
-        meta = dict(self._rows("SELECT key, value FROM meta"))
-        ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
-        encoder = self._encoder_file(meta["model"], fingerprint)
-        return About(Path(meta["gallery"]), fingerprint, dimension, encoder, int(meta["sequence"]), str(meta["updated"]))
+        with understood(self.path):
+            meta = dict(self._rows("SELECT key, value FROM meta"))
+            ((fingerprint, dimension),) = self._rows("SELECT fingerprint, dimension FROM models WHERE id = ?", meta["model"])
+            encoder = self._encoder_file(meta["model"], fingerprint)
+            return About(Path(meta["gallery"]), fingerprint, dimension, encoder, int(meta["sequence"]), str(meta["updated"]))
 
     def models(self) -> list[Model]:
         """The encoders that this index has vectors of, in the order in which they came."""
@@ -569,8 +575,9 @@ class Catalogue:
 
     def migration(self) -> dict[str, Any] | None:
         """What comparing two models of this index came to the last time, as set_migration was told; None before the first."""
-        found = self._rows("SELECT value FROM meta WHERE key = 'migration'")
-        return dict(json.loads(found[0][0])) if found else None
+        with understood(self.path):
+            found = self._rows("SELECT value FROM meta WHERE key = 'migration'")
+            return dict(json.loads(found[0][0])) if found else None
 
     def version(self) -> int:
         """A number that is another one after any change by another process, of labels as well as of vectors."""
@@ -578,8 +585,9 @@ class Catalogue:
         return int(version)
 
     def sequence(self) -> int:
-        ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
-        return int(sequence)
+        with understood(self.path):
+            ((sequence,),) = self._rows("SELECT value FROM meta WHERE key = 'sequence'")
+            return int(sequence)
 
     def count(self) -> int:
         """Number of searchable items."""
@@ -643,7 +651,8 @@ class Catalogue:
     def calibration(self) -> dict[str, Any] | None:
         """What set_calibration stored last; None when nothing was."""
         found = self._rows("SELECT value FROM meta WHERE key = 'calibration'")
-        return dict(json.loads(found[0][0])) if found else None
+        with understood(self.path):
+            return dict(json.loads(found[0][0])) if found else None
 
     def excluded(self) -> list[str]:
         """Globs of the paths that are left out."""
@@ -699,7 +708,8 @@ class Catalogue:
         """Path, label and attributes of each of these items; ids that are gone are left out."""
         query = "SELECT id, path, label, attributes FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
         rows = self._rows(query, json.dumps(ids))
-        return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
+        with understood(self.path):
+            return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
 
     @contextmanager
     def vectors(self, of: Model | None = None) -> Iterator[Vectors]:
@@ -761,7 +771,9 @@ class Catalogue:
         return int(count)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        return list(map(_as_item, self._rows(f"SELECT {_ITEM} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)))
+        rows = self._rows(f"SELECT {_ITEM} {_SEARCHABLE} AND {condition} ORDER BY items.id", *values)
+        with understood(self.path):
+            return list(map(_as_item, rows))
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, in_words(self.path):
@@ -1098,6 +1110,8 @@ def _as_item(row: tuple[Any, ...]) -> Item:
 def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     while page := rows.fetchmany(_ROWS_AT_A_TIME):
         ids, blobs = zip(*page, strict=True)
+        if any(len(blob) != 4 * dimension for blob in blobs):
+            raise sqlite3.DatabaseError("a vector has another length than its model's")
         yield np.array(ids, np.int64), np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
 
 

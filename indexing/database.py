@@ -49,6 +49,15 @@ def in_words(path: Path) -> Iterator[None]:
         raise HdmlError(f"{path} {_explanation(error)}") from error
 
 
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turn what reading values from the database at ``path`` raises that are not as they were written into an HdmlError."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HdmlError(f"{path} is damaged ({error}); remove its folder and index the photos anew") from error
+
+
 def _explanation(error: sqlite3.DatabaseError) -> str:
     # The low byte is the kind of error, the rest says more; errors of Python's own module carry no code.
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
@@ -62,4 +71,4 @@ def _explanation(error: sqlite3.DatabaseError) -> str:
             return f"must be writable, together with its folder, but SQLite reports: {error}; change the permissions"
         case sqlite3.SQLITE_IOERR:
             return f"cannot be read or written ({error}); check that the disk is neither full nor failing, what is stored stays"
-    return f"cannot be used: {error}"
+    return f"cannot be used: {error}; if it is damaged, remove its folder and index the photos anew"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.checksum import checksum
 from indexing.device import has_vnni, onnx_providers
 from indexing.errors import HdmlError
 from indexing.preprocess import ImageSource, Preprocessing, load_array
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 METADATA_KEY = "hdml"
 ENCODER = "encoder.onnx"  # its name in a run's and in an index's folder
+_MARK = b'"checksum": "'  # in the metadata, before the digits
+_DIGITS = 16  # eight of all of the file, eight of pieces of it
+_TAIL_BYTES = 1 << 16  # of a file, within which the metadata is
 INT8_ENCODER = "encoder.int8.onnx"  # its name in a run's folder, beside the encoder that it was made of
 IMPORTED = "imported-"  # how the fingerprint of an index begins whose vectors came from elsewhere, without their encoder
 
@@ -56,6 +60,7 @@ class EncoderMetadata:
         try:
             fields = json.loads(text)
             found = fields.pop("format")
+            fields.pop("checksum", None)
             if found != FORMAT:
                 raise HdmlError(f"the encoder's metadata must be of format {FORMAT}, but is of format {found}; update hdml")
             shape = fields.pop("preprocessing")
@@ -67,21 +72,51 @@ class EncoderMetadata:
 
 def write_metadata(path: Path, metadata: EncoderMetadata) -> None:
     """Put the metadata into an ONNX file, in place of any it had; the file is replaced atomically."""
+    put_metadata(path, metadata.to_json())
+
+
+def put_metadata(path: Path, text: str) -> None:
+    """Put a JSON object into an ONNX file, in place of any it had, with a checksum of the file; it is replaced atomically."""
     import onnx
 
     model = onnx.load(path)
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    model.metadata_props.add(key=METADATA_KEY, value=metadata.to_json())
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps({**json.loads(text), "checksum": "0" * _DIGITS}))
     unfinished = path.with_name(path.name + ".part")
     onnx.save(model, unfinished)
+    _, tail, end = _marked(unfinished)
+    digits = "".join(f"{checksum(unfinished, tail, end=end, whole=whole):08x}" for whole in (True, False))
+    with unfinished.open("r+b") as file:
+        file.seek(end)
+        file.write(digits.encode())
     unfinished.replace(path)
 
 
 def is_imported(fingerprint: str) -> bool:
     """Whether an index of that fingerprint has vectors from elsewhere, and no encoder."""
     return fingerprint.startswith(IMPORTED)
+
+
+def _marked(path: Path) -> tuple[bytes, bytes, int]:
+    """The digits of an ONNX file's checksum, what follows them, and where they begin; no digits where it has no checksum."""
+    with path.open("rb") as file:
+        start = max(0, path.stat().st_size - _TAIL_BYTES)
+        file.seek(start)
+        tail = file.read()
+    place = tail.rfind(_MARK)
+    if place < 0:
+        return b"", b"", 0
+    place += len(_MARK)
+    return tail[place : place + _DIGITS], tail[place + _DIGITS :], start + place
+
+
+def _is_whole(path: Path, *, check_all: bool) -> bool:
+    """Whether an ONNX file is as it was written, as far as its checksum tells; one without may be anything."""
+    digits, tail, end = _marked(path)
+    expected = digits[: _DIGITS // 2] if check_all else digits[_DIGITS // 2 :]
+    return not digits or expected == f"{checksum(path, tail, end=end, whole=check_all):08x}".encode()
 
 
 class NoMetadata(HdmlError):
@@ -134,12 +169,17 @@ class Encoder:
         return np.asarray(maps)
 
 
-def read_metadata(path: Path) -> EncoderMetadata:
-    """What an encoder's file says about itself; cheaper than opening it to run. Raises HdmlError as Encoder does."""
-    return EncoderMetadata.from_json(hdml_metadata(open_session(path, device="cpu", optimise=False), path))
+def read_metadata(path: Path, *, check_all: bool = False) -> EncoderMetadata:
+    """What an encoder's file says about itself; cheaper than opening it to run. Raises HdmlError as Encoder does.
+
+    Args:
+        check_all: whether all of a large file is read to tell whether it is damaged, not only pieces of it.
+    """
+    session = open_session(path, device="cpu", optimise=False, check_all=check_all)
+    return EncoderMetadata.from_json(hdml_metadata(session, path))
 
 
-def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise: bool = True) -> Any:
+def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise: bool = True, check_all: bool = False) -> Any:
     """Open any ONNX file by the device rule; raises HdmlError as Encoder does.
 
     Returns:
@@ -150,6 +190,8 @@ def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise
 
     if not path.is_file():
         raise HdmlError(f"{path} must be an ONNX file, but there is none; train a model or export one with hdml export")
+    if not _is_whole(path, check_all=check_all):
+        raise HdmlError(f"{path} must be as it was exported, but is damaged: its checksum is another; export the model again")
     providers = onnx_providers(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -168,9 +210,11 @@ def open_session(path: Path, *, device: str = "auto", threads: int = 0, optimise
         failures.InvalidArgument,
         failures.NotImplemented,
         failures.Fail,
+        UnicodeDecodeError,  # of its own message, which holds names from the file
     ) as error:
+        said = " ".join(str(error).split())
         raise HdmlError(
-            f"{path} must be an ONNX file, but onnxruntime cannot load it ({error}); export the model again"
+            f"{path} must be an ONNX file, but onnxruntime cannot load it ({said}); export the model again"
         ) from error
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise HdmlError('the device "cuda" was asked for, but onnxruntime\'s CUDA provider does not load; see hdml doctor')
@@ -184,7 +228,10 @@ def device_of(session: Any) -> str:
 
 def hdml_metadata(session: Any, path: Path) -> str:
     """The JSON text that hdml's export put into the file; raises NoMetadata when there is none."""
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    except UnicodeDecodeError as error:
+        raise HdmlError(f"{path} must be as it was exported, but its metadata is no text; export the model again") from error
     if text is None:
         raise NoMetadata(
             f'{path} is an ONNX file without hdml\'s metadata; make an encoder of it with "hdml encoder add {path}", or another '

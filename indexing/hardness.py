@@ -48,12 +48,15 @@ class Synthesizer:
         """Raises HdmlError when the file is not a synthesizer of this product."""
         # The network is a few small layers: a GPU would only add the time to start one.
         self._session = open_session(path, device="cpu")
-        about = json.loads(hdml_metadata(self._session, path))
-        if "lambda" not in about:
-            raise HdmlError(f"{path} must be a synthesizer, but it is another ONNX file of hdml's; export the run again")
-        self.pulling_share, self.loss = float(about["lambda"]), str(about["loss"])
-        self.fingerprint = str(about["fingerprint"])
-        self.on_sphere = bool(about.get("on_sphere", False))  # those of before had no such losses
+        try:
+            about = json.loads(hdml_metadata(self._session, path))
+            if "lambda" not in about:
+                raise HdmlError(f"{path} must be a synthesizer, but it is another ONNX file of hdml's; export the run again")
+            self.pulling_share, self.loss = float(about["lambda"]), str(about["loss"])
+            self.fingerprint = str(about["fingerprint"])
+            self.on_sphere = bool(about.get("on_sphere", False))  # those of before had no such losses
+        except (ValueError, TypeError, KeyError) as error:
+            raise HdmlError(f"{path} must be a synthesizer, but its metadata is damaged; export the run again") from error
 
     def synthesize(self, anchor: Vector, positive: Vector, negatives: Vectors) -> tuple[Vectors, Vectors]:
         """Pull each negative towards the anchor at the model's own λ, generate from it, and embed the result again.
@@ -341,4 +344,7 @@ def _method(folder: Path) -> str:
     record = folder / "run.json"
     if not record.is_file():
         return ""
-    return str(json.loads(record.read_text(encoding="utf-8")).get("method", ""))
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8")).get("method", ""))
+    except (ValueError, AttributeError, RecursionError):  # damaged, or not one of ours
+        return ""

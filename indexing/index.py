@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.checksum import checksum
 from indexing.errors import HdmlError
 from indexing.kinds import Manifest, faiss_search
 
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 # faiss has no type stubs: below, an index is ``Any``.
 MAX_GPU_RESULTS = 2048
-_ABANDONED_S = 3600.0  # an unfinished cache that has not grown for so long is of a process that was killed
+ABANDONED_S = 3600.0  # an unfinished file that has not grown for so long is of a process that was killed
+_WHOLE, _PIECES = "checksum", "checksum_of_pieces"  # in a manifest
 _GPU_SCRATCH_BYTES = 64 << 20  # faiss takes 1.5 GB unless told otherwise
 
 
@@ -36,7 +38,11 @@ def manifest_path(index_dir: Path, sequence: int) -> Path:
 
 def cached_sequences(index_dir: Path) -> list[int]:
     """Sequence numbers that there are caches of, ascending."""
-    numbers = (path.name.split(".")[1] for path in index_dir.glob("index.*.faiss"))
+    return _sequences(index_dir, "faiss")
+
+
+def _sequences(index_dir: Path, suffix: str) -> list[int]:
+    numbers = (path.name.split(".")[1] for path in index_dir.glob(f"index.*.{suffix}"))
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
@@ -69,8 +75,10 @@ def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int, *
         faiss.write_index(index, os.fspath(unfinished))
         if manifest.items:
             manifest = replace(manifest, bytes_per_vector=unfinished.stat().st_size / manifest.items)
+        fields = manifest.to_json()
+        sums = {name: _checksum(unfinished, fields, whole=name == _WHOLE) for name in (_WHOLE, _PIECES)}
         beside = unfinished.with_suffix(".json.part")
-        beside.write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps({**fields, **sums}, indent=2) + "\n", encoding="utf-8")
         beside.replace(manifest_path(index_dir, sequence))  # first: without it the index is worth nothing
         unfinished.replace(path)
     except (RuntimeError, OSError) as error:  # faiss raises RuntimeError whatever went wrong
@@ -81,34 +89,52 @@ def save_cache(index: Any, manifest: Manifest, index_dir: Path, sequence: int, *
             f"{path} cannot be written ({error}); free some space or change the permissions, what the catalogue holds stays"
         ) from error
     if not keep_lower:
-        remove_caches(index_dir, [other for other in cached_sequences(index_dir) if other < sequence])
+        # A process that was killed may have left a manifest alone.
+        others = {*cached_sequences(index_dir), *_sequences(index_dir, "json")}
+        remove_caches(index_dir, sorted(other for other in others if other < sequence))
 
 
 def remove_caches(index_dir: Path, sequences: Iterable[int]) -> None:
     """Remove the caches of these sequence numbers, and unfinished ones of processes that were killed."""
     for sequence in sequences:
+        manifest_path(index_dir, sequence).unlink(missing_ok=True)  # first: a cache without one is found, and removed, later
         cache_path(index_dir, sequence).unlink(missing_ok=True)
-        manifest_path(index_dir, sequence).unlink(missing_ok=True)
     for unfinished in index_dir.glob("index.*.part"):
         with suppress(FileNotFoundError):  # its process has just finished it
-            if time.time() - unfinished.stat().st_mtime > _ABANDONED_S:
+            if time.time() - unfinished.stat().st_mtime > ABANDONED_S:
                 unfinished.unlink()
 
 
-def load_cache(index_dir: Path, sequence: int) -> tuple[Any, Manifest] | None:
-    """Map the cache of that sequence number into memory; None when it is missing or damaged."""
+def load_cache(index_dir: Path, sequence: int, *, check_all: bool = False) -> tuple[Any, Manifest] | None:
+    """Map the cache of that sequence number into memory; None when it is missing or damaged.
+
+    faiss believes what it reads, and may crash on a damaged file: none is opened that has another checksum than its manifest.
+
+    Args:
+        check_all: whether all of a large file is read to tell that; else some pieces of it are, its beginning and end included.
+    """
     import faiss
 
-    path = cache_path(index_dir, sequence)
+    path, name = cache_path(index_dir, sequence), _WHOLE if check_all else _PIECES
     if not path.exists():
         return None
     try:
-        manifest = Manifest.from_json(json.loads(manifest_path(index_dir, sequence).read_text(encoding="utf-8")))
+        fields = json.loads(manifest_path(index_dir, sequence).read_text(encoding="utf-8"))
+        sums = {each: fields.pop(each) for each in (_WHOLE, _PIECES)}
+        if sums[name] != _checksum(path, fields, whole=check_all):
+            logger.warning("%s is damaged and will be built again: its checksum is another than its manifest says", path)
+            return None
+        manifest = Manifest.from_json(fields)
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         logger.warning("%s is damaged and will be built again: %s", path, error)
         return None
     return (index, manifest) if index.ntotal == manifest.items else None
+
+
+def _checksum(path: Path, fields: dict[str, Any], *, whole: bool) -> int:
+    """Of a cache and of the other fields of its manifest, by which it is searched."""
+    return checksum(path, json.dumps(fields, sort_keys=True).encode(), whole=whole)
 
 
 def to_device(index: Any, device: str) -> tuple[Any, str]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, read_calibration
-from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue
+from indexing.catalogue import Catalogue, Comparison, EmbeddedPhoto, Failure, Plan, Recorded, has_catalogue, unfinished_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import available_cores, onnx_providers
 from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
@@ -222,6 +222,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, m
 def open_for_indexing(index_dir: Path) -> Catalogue:
     """An index's catalogue, for whoever is indexing alone; raises HdmlError as Catalogue does."""
     catalogue = Catalogue(index_dir)
+    unfinished_catalogue(index_dir).unlink(missing_ok=True)  # of a process that was killed when that had got its name
     remove_later_caches(index_dir, catalogue)
     return catalogue
 
@@ -315,6 +316,8 @@ def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHAR
         with catalogue.vectors() as vectors:
             sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
         save_cache(index, manifest, index_dir, sequence)
+    else:
+        remove_caches(index_dir, bases[:-1])  # of a process that was killed when it had saved the last one
     known, asked = read_calibration(catalogue), catalogue.false_matches() or FALSE_MATCHES
     if known is None or known.asked != asked or catalogue.count_changes(known.sequence) > few:
         catalogue.set_calibration(calibrate(catalogue, asked=asked).to_json())

@@ -123,7 +123,7 @@ def remove_index(index_dir: Path) -> None:
 
 def _fault_of_encoder(model: Model) -> str | None:
     try:
-        found = read_metadata(model.encoder).fingerprint
+        found = read_metadata(model.encoder, check_all=True).fingerprint
     except HdmlError as error:
         return str(error)
     if found == model.fingerprint:
@@ -139,7 +139,7 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
 
     if sequence > catalogue.sequence():
         return "is of a later moment than the catalogue"
-    cached = load_cache(index_dir, sequence)
+    cached = load_cache(index_dir, sequence, check_all=True)
     if cached is None:
         return "is damaged"
     index, manifest = cached
@@ -157,7 +157,7 @@ def _fault_of_base(index_dir: Path, sequence: int, catalogue: Catalogue) -> str 
             seen += len(places)
             if not np.array_equal(ids[np.minimum(places, len(ids) - 1)] if len(ids) else ids, page_ids[same]):
                 return "lacks items"
-            if len(places) and np.abs(index.index.reconstruct_batch(places) - page[same]).max() > rounding:
+            if len(places) and not np.abs(index.index.reconstruct_batch(places) - page[same]).max() <= rounding:
                 return "has other vectors than the catalogue"
     return None if seen == len(unchanged) else "holds items that are not there"
 

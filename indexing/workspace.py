@@ -166,5 +166,11 @@ def _finished(encoder: Path) -> datetime:
     try:
         finished = datetime.fromisoformat(json.loads((encoder.parent / "run.json").read_text(encoding="utf-8"))["finished"])
         return finished.astimezone(UTC)
-    except (OSError, ValueError, KeyError, TypeError):  # no run.json, not one of ours, or still without that entry
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # no run.json, not one of ours, or damaged
         return datetime.fromtimestamp(encoder.stat().st_mtime, UTC)

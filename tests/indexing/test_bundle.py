@@ -1,6 +1,7 @@
 """Bundles: what is searched in one is what was searched before, nothing tells of the machine, and what is no bundle is said."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -173,3 +174,15 @@ def test_an_index_without_photos_is_not_packed(tmp_path: Path, tiny_encoder: Pat
     update_index(gallery, tmp_path / "index", tiny_encoder, device="cpu")
     with pytest.raises(HdmlError, match="a bundle needs an index with photos"):
         pack_index(tmp_path / "index", tmp_path / "a.hdml")
+
+
+def test_what_a_killed_process_had_unpacked_is_removed_after_an_hour(index_dir: Path, tmp_path: Path) -> None:
+    file, place = pack_index(index_dir, tmp_path / "shop.hdml").file, tmp_path / "place"
+    for name in ("0123.1.part", "0123.2.part"):
+        (place / name / "shop").mkdir(parents=True)
+        (place / name / "shop" / "catalogue.sqlite").write_bytes(b"half of it")
+    for path in (place / "0123.1.part", *(place / "0123.1.part").rglob("*")):
+        os.utime(path, (0, 0))
+    os.utime(place / "0123.2.part", (0, 0))  # of a process that has written a file of it just now
+    unpacked = unpack_bundle(file, place)
+    assert sorted(path.name for path in place.iterdir()) == sorted(["0123.2.part", unpacked.parent.name])

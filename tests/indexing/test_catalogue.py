@@ -2,11 +2,13 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from indexing.calibration import read_calibration
 from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
 from indexing.descriptions import Described, Descriptions
 from indexing.errors import HdmlError
@@ -381,3 +383,29 @@ def test_several_threads_may_read_one_catalogue(index_dir: Path) -> None:
         for thread in threads:
             thread.join()
     assert found == [expected] * 300
+
+
+@pytest.mark.parametrize(
+    ("statement", "read"),
+    [
+        ("UPDATE items SET attributes = '{' WHERE id = 1", lambda catalogue: catalogue.known([1])),
+        ("UPDATE items SET attributes = '{' WHERE id = 1", lambda catalogue: catalogue.item(1)),
+        ("UPDATE items SET path = CAST(x'ff' AS TEXT) WHERE id = 1", lambda catalogue: catalogue.items()),
+        ("UPDATE vectors SET vector = x'0011' WHERE item = 1", lambda catalogue: catalogue.item(1)),
+        ("UPDATE vectors SET vector = x'00112233' WHERE item = 1", lambda catalogue: catalogue.changes(0)),
+        ("UPDATE meta SET value = 'many' WHERE key = 'sequence'", lambda catalogue: catalogue.sequence()),
+        ("DELETE FROM models", lambda catalogue: catalogue.about()),
+        ("DELETE FROM meta WHERE key = 'gallery'", lambda catalogue: catalogue.about()),
+        ("INSERT INTO meta VALUES ('calibration', '{\"asked')", read_calibration),
+        ("INSERT INTO meta VALUES ('calibration', '{}')", read_calibration),
+        ("INSERT INTO meta VALUES ('calibration', '{\"basis\": \"labels\"}')", read_calibration),
+    ],
+)
+def test_values_that_are_not_as_they_were_written_are_said(
+    index_dir: Path, statement: str, read: Callable[[Catalogue], object]
+) -> None:
+    with sqlite3.connect(index_dir / CATALOGUE) as connection:
+        connection.execute(statement)
+    connection.close()
+    with Catalogue(index_dir) as catalogue, pytest.raises(HdmlError, match="remove its folder and index the photos anew"):
+        read(catalogue)

@@ -11,7 +11,7 @@ import pytest
 
 from indexing import encoder as encoder_module
 from indexing.device import cuda_device_count
-from indexing.encoder import Encoder, EncoderMetadata, open_session, write_metadata
+from indexing.encoder import Encoder, EncoderMetadata, open_session, read_metadata, write_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.preprocess import load_array
 
@@ -133,3 +133,36 @@ def test_cuda_gives_the_embeddings_of_the_cpu(photos: Path, tiny_encoder: Path) 
     np.testing.assert_allclose(
         encoder.encode_photo(photo)[0], Encoder(tiny_encoder, device="cpu").encode_photo(photo)[0], atol=1e-3
     )
+
+
+@pytest.fixture
+def stamped(tiny_encoder: Path, tmp_path: Path) -> Path:
+    """An encoder as the export writes it, with a checksum."""
+    file = tmp_path / "encoder.onnx"
+    file.write_bytes(tiny_encoder.read_bytes())
+    write_metadata(file, Encoder(tiny_encoder, device="cpu").metadata)
+    return file
+
+
+def test_a_damaged_encoder_is_said_wherever_it_is_damaged(stamped: Path, tiny_encoder: Path, photos: Path) -> None:
+    photo = photos / "blue-left" / "0.jpg"
+    np.testing.assert_array_equal(
+        Encoder(stamped, device="cpu").encode_photo(photo)[0], Encoder(tiny_encoder, device="cpu").encode_photo(photo)[0]
+    )
+    content = stamped.read_bytes()
+    digits = content.rindex(b'"checksum"')  # of which there are two sums
+    for place in range(0, digits, len(content) // 40):
+        stamped.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(HdmlError) as error:
+            Encoder(stamped, device="cpu")
+        assert len(str(error.value).splitlines()) == 1
+    flipped = content.index(b"head") + 20  # a weight: without the sum, nothing but the results would tell
+    stamped.write_bytes(content[:flipped] + bytes([content[flipped] ^ 4]) + content[flipped + 1 :])
+    for check_all in (True, False):
+        with pytest.raises(HdmlError, match="is damaged: its checksum is another"):
+            read_metadata(stamped, check_all=check_all)
+
+
+def test_an_encoder_without_a_checksum_opens(tiny_encoder: Path) -> None:
+    assert b"checksum" not in tiny_encoder.read_bytes()
+    assert read_metadata(tiny_encoder, check_all=True) == Encoder(tiny_encoder, device="cpu").metadata

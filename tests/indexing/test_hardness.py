@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import indexing.hardness
@@ -187,3 +188,22 @@ def test_lens_sees_photos_that_came_after_it_was_opened(opened: OpenIndex, photo
     assert len(look.positives) == before + 1
     assert look.positive.path == "blue-left/twin.jpg"
     assert look.positive.distance == 0
+
+
+@pytest.mark.parametrize("about", ["[]", "{", '{"lambda": "far", "loss": "npair", "fingerprint": ""}', '{"lambda": 1}'])
+def test_damaged_metadata_of_a_synthesizer_is_said(opened: OpenIndex, about: str) -> None:
+    file = opened.path / "synthesizer.onnx"
+    model = onnx.load(file)
+    model.metadata_props[0].value = about
+    file.unlink()
+    onnx.save(model, file)
+    with pytest.raises(HdmlError, match=r"synthesizer\.onnx must be a synthesizer, but"):
+        HardnessLens(opened)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000])
+def test_a_damaged_record_of_the_run_is_no_record(opened: OpenIndex, content: bytes) -> None:
+    (opened.path / "synthesizer.onnx").unlink()
+    (opened.path / "run.json").write_bytes(content)
+    with pytest.raises(NoLens, match=r"came without a synthesizer\.onnx"):
+        HardnessLens(opened)

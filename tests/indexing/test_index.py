@@ -14,7 +14,7 @@ import pytest
 
 from indexing.catalogue import Plan, Vectors
 from indexing.errors import HdmlError
-from indexing.index import load_cache, nearest, save_cache, to_device
+from indexing.index import cached_sequences, load_cache, nearest, remove_caches, save_cache, to_device
 from indexing.kinds import Manifest, build_base
 
 
@@ -125,3 +125,47 @@ def test_a_gpu_gives_the_neighbours_of_the_cpu() -> None:
     assert device == "cuda"
     found, expected = (nearest(each, stored.vectors[9], 10)[0].tolist() for each in (index, stored.index()))
     assert found == expected
+
+
+def test_a_damaged_cache_or_manifest_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_cache(*unit_vectors(30, 8).base(), tmp_path, 7)
+    opened: list[str] = []
+    monkeypatch.setattr(faiss, "read_index", lambda file, _: opened.append(file))
+    for name in ("index.7.faiss", "index.7.json"):
+        content = (tmp_path / name).read_bytes()
+        end = len(content) if name.endswith("faiss") else content.index(b'"checksum"')  # of which there are two
+        for place in range(0, end, 41):
+            if name.endswith("json") and content[place] in b" \n":  # other space between the fields says the same
+                continue
+            (tmp_path / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert load_cache(tmp_path, 7) is None, (name, place)
+        for shortened in (content[: len(content) // 2], b"", b"[]"):
+            (tmp_path / name).write_bytes(shortened)
+            assert load_cache(tmp_path, 7) is None
+        (tmp_path / name).write_bytes(content)
+    assert opened == []
+
+
+def test_a_manifest_that_a_killed_process_left_alone_is_removed_by_the_next_cache(tmp_path: Path) -> None:
+    (tmp_path / "index.3.json").write_text("{}")
+    save_cache(*unit_vectors(30, 8).base(), tmp_path, 7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.7.faiss", "index.7.json"]
+
+
+def test_a_removal_that_is_cut_short_leaves_what_the_next_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_cache(*unit_vectors(30, 8).base(), tmp_path, 3)
+    plain, removed = Path.unlink, []
+
+    def one_is_removed(path: Path, *, missing_ok: bool = False) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        plain(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", one_is_removed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_caches(tmp_path, [3])
+    monkeypatch.undo()
+    assert cached_sequences(tmp_path) == [3]
+    remove_caches(tmp_path, [3])
+    assert list(tmp_path.iterdir()) == []

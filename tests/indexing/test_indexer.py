@@ -457,3 +457,42 @@ def test_files_that_may_not_grow_are_said_and_lose_nothing(photos: Path, index_d
     assert stopped.stderr.count("\n") == 1
     assert "free some space" in stopped.stderr or "neither full nor failing" in stopped.stderr
     assert update_index(photos, index_dir, tiny_encoder, device="cpu").items == 420
+
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from indexing.indexer import update_index
+
+def or_die(act):
+    def act_or_die(*names, **options):
+        if Path(os.fsdecode(names[-1])).match(sys.argv[5]):
+            if sys.argv[4] == "after":
+                act(*names, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return act(*names, **options)
+    return act_or_die
+
+for name in ("link", "replace"):
+    setattr(os, name, or_die(getattr(os, name)))
+update_index(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), device="cpu", workers=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "file"),
+    [("after", "encoder.onnx"), ("before", "catalogue.sqlite"), ("after", "catalogue.sqlite"), ("after", "index.*.json")],
+)
+def test_killed_at_a_step_it_leaves_nothing_unfinished_when_run_again(
+    photos: Path, index_dir: Path, tiny_encoder: Path, tmp_path: Path, moment: str, file: str
+) -> None:
+    killed = run_python(KILLED_AT, photos, index_dir, tiny_encoder, moment, file)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for unfinished in index_dir.glob("*.part"):
+        os.utime(unfinished, (0, 0))
+    uninterrupted = tmp_path / "uninterrupted"
+    for folder in (index_dir, uninterrupted):
+        update_index(photos, folder, tiny_encoder, device="cpu")
+    assert {path.name for path in index_dir.iterdir()} == {path.name for path in uninterrupted.iterdir()}
+    found, expected = contents(index_dir), contents(uninterrupted)
+    assert {path: item_id for path, (item_id, *_) in found.items()} == {path: item_id for path, (item_id, *_) in expected.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from indexing.catalogue import CATALOGUE, Catalogue, Plan
+from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.index import cached_sequences
 from indexing.indexer import update_index
@@ -150,3 +151,24 @@ def test_a_removed_index_is_gone_and_one_that_is_being_indexed_stays(index_dir: 
     assert (index_dir / CATALOGUE).exists()
     remove_index(index_dir)
     assert not index_dir.exists()
+
+
+def test_a_damaged_encoder_is_a_fault(index_dir: Path) -> None:
+    encoder = index_dir / "encoder.onnx"
+    content = encoder.read_bytes()  # a link to a file that other tests use
+    encoder.unlink()
+    encoder.write_bytes(content)
+    write_metadata(encoder, read_metadata(encoder))
+    assert verify_index(index_dir).faults == []
+    content = encoder.read_bytes()
+    encoder.write_bytes(content[:900] + bytes([content[900] ^ 1]) + content[901:])
+    (told,) = verify_index(index_dir).faults
+    assert "encoder.onnx" in told
+
+
+def test_a_base_that_a_killed_process_did_not_remove_is_removed_by_the_next_run(index_dir: Path, photos: Path) -> None:
+    before = sorted(path.name for path in index_dir.iterdir())
+    for name in ("faiss", "json"):
+        shutil.copy(index_dir / f"index.20.{name}", index_dir / f"index.11.{name}")
+    update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert sorted(path.name for path in index_dir.iterdir()) == before
