@@ -15,7 +15,7 @@ from indexing.audit import Audit, audit_index
 from indexing.audit_report import to_html, write_audit
 from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
-from indexing.index import cache_path, cached_sequences
+from indexing.index import cache_path, cached_sequences, load_cache, save_cache
 from indexing.indexer import update_index
 
 
@@ -133,13 +133,15 @@ def test_photo_that_its_own_vector_does_not_find_is_told(gallery: Path, tiny_enc
     index = gallery.with_name("index")
     update_index(gallery, index, tiny_encoder, device="cpu")
     (sequence,) = cached_sequences(index)
+    _, manifest = load_cache(index, sequence) or (None, None)
+    assert manifest is not None
     base = faiss.read_index(str(cache_path(index, sequence)))
     flat = faiss.downcast_index(base.index)
     vectors = flat.reconstruct_n(0, flat.ntotal)
     vectors[[0, 1]] = vectors[[1, 0]]
     flat.reset()
     flat.add(vectors)
-    faiss.write_index(base, str(cache_path(index, sequence)))
+    save_cache(base, manifest, index, sequence)
     ids = [photo.id for photo in audit_index(index, lambda *_: None).lost]
     with Catalogue(index) as catalogue:
         assert ids == [record.id for record in catalogue.photo_records()][:2]
