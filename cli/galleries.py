@@ -454,8 +454,8 @@ def search(
             more = f"  and {behind} {'copy' if behind == 1 else 'copies'}" if behind else ""
             typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}{more}")
     used = f"index {opened.name}, model {opened.model}"
-    if found["votes"]:
-        first = found["votes"][0]
+    first = next(iter(found["votes"]), None)
+    if first is not None and first["results"] > 1:
         typer.echo(f"{first['results']} of {len(found['results'])} results say {first['label']}", err=True)
     typer.echo(f"{len(found['results'])} of {opened.item_count} photos in {used}, {elapsed_ms:.0f} ms", err=True)
     if (newer := newer_run(place, opened.path)) is not None:
