@@ -497,16 +497,19 @@ def _try_bundle(folder: Path, damage: Damage, draw: random.Random, queries: list
 # Telling
 
 
+_KINDS = ("right", "sentence", "another answer")
+
+
 def table(outcomes: list[Outcome], column: Callable[[Outcome], str]) -> str:
     """Outcomes by one of their properties, as Markdown."""
     uses = list(dict.fromkeys(use for outcome in outcomes for use in outcome.came_to))
-    lines = [f"| | files | {' | '.join(f'{use}: right, a sentence' for use in uses)} | faults |", "|---" * (len(uses) + 3) + "|"]
+    lines = [f"| | files | {' | '.join(uses)} | faults |", "|---" * (len(uses) + 3) + "|"]
     for name in dict.fromkeys(map(column, outcomes)):
         group = [outcome for outcome in outcomes if column(outcome) == name]
         cells = []
         for use in uses:
             counts = Counter(outcome.came_to.get(use, "").split(":")[0] for outcome in group)
-            cells.append(f"{counts['right']}, {counts['sentence']}")
+            cells.append(", ".join(str(counts[kind]) for kind in _KINDS) if counts.keys() & set(_KINDS) else "–")
         lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} | {sum(bool(outcome.faults) for outcome in group)} |")
     return "\n".join(lines)
 

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from indexing.catalogue import Catalogue, Failure
+import indexing.indexer
+from indexing.catalogue import Catalogue, Comparison, Failure
 from indexing.descriptions import Descriptions
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
@@ -496,3 +498,21 @@ def test_killed_at_a_step_it_leaves_nothing_unfinished_when_run_again(
     assert {path.name for path in index_dir.iterdir()} == {path.name for path in uninterrupted.iterdir()}
     found, expected = contents(index_dir), contents(uninterrupted)
     assert {path: item_id for path, (item_id, *_) in found.items()} == {path: item_id for path, (item_id, *_) in expected.items()}
+
+
+def test_a_photo_that_vanishes_before_it_is_read_is_listed_and_not_known_the_next_time(
+    photos: Path, index_dir: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = indexing.indexer.compare_gallery
+
+    def compared_and_gone(*arguments: Any, **options: Any) -> Comparison:
+        compared = plain(*arguments, **options)
+        (photos / "red-right" / "4.jpg").unlink()
+        return compared
+
+    with monkeypatch.context() as patched:
+        patched.setattr(indexing.indexer, "compare_gallery", compared_and_gone)
+        report = update_index(photos, index_dir, tiny_encoder, device="cpu")
+    assert (report.items, report.failed) == (19, [Failure("red-right/4.jpg", "there is no such file")])
+    report = update_index(photos, index_dir, index_dir / "encoder.onnx", device="cpu")
+    assert (report.items, report.failed, report.unchanged) == (19, [], 19)
