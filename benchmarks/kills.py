@@ -65,6 +65,10 @@ class Place:
         return self.root / "run" / "encoder.onnx"
 
     @property
+    def other_encoder(self) -> Path:
+        return self.root / "other" / "encoder.onnx"
+
+    @property
     def index(self) -> Path:
         return self.root / "index"
 
@@ -143,6 +147,7 @@ def update(place: Place, **asked: Any) -> None:
 def without_index(place: Place, *, species: int = 6, images: int = 4) -> None:
     draw_gallery(place.gallery, species=species, images=images)
     write_small_encoder(place.encoder)
+    write_small_encoder(place.other_encoder, seed=1)
     (place.encoder.parent / "run.json").write_text(json.dumps({"name": "small", "finished": "2026-01-02T03:04:05+00:00"}))
 
 
@@ -274,6 +279,12 @@ def remove(place: Place) -> None:
         remove_index(place.index)
 
 
+def migrate(place: Place) -> None:
+    from indexing.migration import migrate_index
+
+    migrate_index(place.index, place.other_encoder, device="cpu", workers=2)
+
+
 OPERATIONS = [
     Operation("index for the first time", without_index, update),
     Operation("add a photo", one_added, update),
@@ -284,6 +295,7 @@ OPERATIONS = [
     Operation("describe photos", described, relabel),
     Operation("calibrate", with_calibrated_index, lambda place: update(place, false_matches=0.05)),
     Operation("change the kind of base", with_index, change_kind),
+    Operation("change over to another encoder", with_index, migrate),
     Operation("forget what is gone", some_gone_and_known, collect),
     Operation("verify and mend", with_damaged_base, verify),
     Operation("search without a base", without_base, search),
