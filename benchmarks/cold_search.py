@@ -1,8 +1,9 @@
 """What ``hdml search PHOTO`` costs from cold, as a whole process, against the floor: bare onnxruntime, faiss and Pillow.
 
-    python benchmarks/cold_search.py [--photos FOLDER] [--runs N] [--json FILE]
+    python benchmarks/cold_search.py [--photos FOLDER] [--vectors N] [--runs N] [--json FILE]
 
-For each network it exports an untrained backbone, indexes 200 photos (drawn, or the first of FOLDER by name) and then starts
+For each network it exports an untrained backbone, indexes 200 photos (drawn, or the first of FOLDER by name), with N random
+vectors beside them if that is asked, and then starts
 benchmarks/search_floor.py and ``hdml search`` in turn for the same photo, once to warm up and N times to measure. Both must give
 the same ids. Python's bytecode is cached in a folder of the benchmark's own: nothing is compiled while the clock runs, whatever
 PYTHONDONTWRITEBYTECODE says. Weights do not matter for the time, so they are random.
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 from hdml.butterflies import write_butterflies
 from indexing.gallery import find_photos
@@ -49,12 +52,21 @@ def make_gallery(source: Path | None, gallery: Path) -> Path:
     return next(path for path in sorted(gallery.rglob("*")) if path.suffix == ".jpg")
 
 
-def make_index(backbone: str, size: int, gallery: Path, workspace: Path, environment: dict[str, str]) -> Path:
-    """Export and index as a user would; returns the index's folder."""
+def make_index(
+    backbone: str, size: int, gallery: Path, vectors: int, workspace: Path, environment: dict[str, str]
+) -> tuple[Path, dict[str, Any]]:
+    """Export and index as a user would; returns the index's folder, and what hdml info tells of it."""
     place = ["--workspace", str(workspace)]
     run([HDML, "export", "--backbone", backbone, "--weights", "none", "--image-size", str(size), *place], environment)
     run([HDML, "index", gallery, "--device", "cpu", *place], environment)
-    return workspace / "indexes" / gallery.name
+    if vectors:
+        (run_folder,) = (workspace / "runs").iterdir()
+        dimension = json.loads(run([HDML, "info", "--json", *place], environment))["dim"]
+        table = workspace / "vectors.npy"
+        np.save(table, np.random.default_rng(0).standard_normal((vectors, dimension), np.float32))
+        run([HDML, "index", gallery, "--from-npy", table, "--encoder", run_folder.name, *place], environment)
+        table.unlink()
+    return workspace / "indexes" / gallery.name, json.loads(run([HDML, "info", "--json", *place], environment))
 
 
 def measure(index: Path, query: Path, runs: int, environment: dict[str, str]) -> dict[str, list[float]]:
@@ -83,6 +95,7 @@ def row(network: str, seconds: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cold hdml search against bare onnxruntime, faiss and Pillow.")
     parser.add_argument("--photos", type=Path, help="take the gallery's photos from this folder instead of drawing them")
+    parser.add_argument("--vectors", type=int, default=0, help="random vectors beside the photos (default: 0)")
     parser.add_argument("--runs", type=int, default=10, help="measured runs of each (default: 10)")
     parser.add_argument("--json", type=Path, help="also write every run's seconds to this file")
     options = parser.parse_args()
@@ -94,10 +107,11 @@ def main() -> None:
         gallery = Path(folder, "gallery")
         query = make_gallery(options.photos, gallery)
         for backbone, size in NETWORKS:
-            index = make_index(backbone, size, gallery, Path(folder, backbone), environment)
+            index, about = make_index(backbone, size, gallery, options.vectors, Path(folder, backbone), environment)
             seconds = measure(index, query, options.runs, environment)
-            results[f"{backbone}, {size} px"] = seconds
-            print(row(f"{backbone}, {size} px", seconds), flush=True)
+            name = f"{backbone}, {size} px, {about['items']} × {about['dim']}, {about['kind']}"
+            results[name] = seconds
+            print(row(name, seconds), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
