@@ -319,6 +319,7 @@ class Trial:
         """Lay out the state that an operation starts from."""
         shutil.rmtree(self.place.root, ignore_errors=True)
         shutil.copytree(self.folder / operation.name, self.place.root)
+        self.log.unlink(missing_ok=True)  # a child that is killed before its first step tells nothing
 
     def prepare(self, operation: Operation) -> None:
         """Make that state, and see the operation run with nobody killing it."""

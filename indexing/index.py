@@ -46,8 +46,12 @@ def _sequences(index_dir: Path, suffix: str) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
-def sequences_of(index_dir: Path, model: str) -> list[int]:
-    """Sequence numbers that there are caches of a model's vectors of, ascending; ``model`` is its fingerprint."""
+def sequences_of(index_dir: Path, model: str | None) -> list[int]:
+    """Sequence numbers that there are caches of a model's vectors of, ascending.
+
+    Args:
+        model: its fingerprint; None for caches that do not say whose they are, or whose manifest is missing.
+    """
     return [sequence for sequence in cached_sequences(index_dir) if _model_of(index_dir, sequence) == model]
 
 

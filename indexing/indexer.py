@@ -316,8 +316,8 @@ def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHAR
         with catalogue.vectors() as vectors:
             sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
         save_cache(index, manifest, index_dir, sequence)
-    else:
-        remove_caches(index_dir, bases[:-1])  # of a process that was killed when it had saved the last one
+    else:  # a process may have been killed when it had saved the last one, and had removed a part of those before
+        remove_caches(index_dir, [number for number in [*bases, *sequences_of(index_dir, None)] if number < bases[-1]])
     known, asked = read_calibration(catalogue), catalogue.false_matches() or FALSE_MATCHES
     if known is None or known.asked != asked or catalogue.count_changes(known.sequence) > few:
         catalogue.set_calibration(calibrate(catalogue, asked=asked).to_json())

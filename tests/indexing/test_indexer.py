@@ -20,6 +20,7 @@ from indexing.catalogue import Catalogue, Comparison, Failure
 from indexing.descriptions import Descriptions
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
+from indexing.index import cache_path, cached_sequences
 from indexing.indexer import Progress, embed_files, update_index
 from tests.indexing.conftest import ordinary_user
 
@@ -295,6 +296,15 @@ def test_of_two_first_runs_at_once_one_is_refused_and_the_index_is_whole(
         assert process.returncode == 0 or "is being indexed by another process" in text, text
     assert 0 in [process.returncode for process in both]
     assert update_index(photos, index_dir, tiny_encoder, device="cpu").unchanged == 20
+
+
+def test_what_a_killed_process_left_of_an_older_base_is_removed(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
+    """Which has removed the manifest, and not the rest; nothing has changed since."""
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    (newest,) = cached_sequences(index_dir)
+    shutil.copy(cache_path(index_dir, newest), cache_path(index_dir, newest - 1))
+    assert update_index(photos, index_dir, device="cpu").unchanged == 20
+    assert cached_sequences(index_dir) == [newest]
 
 
 def test_caches_that_the_catalogue_is_behind_are_removed(photos: Path, index_dir: Path, tiny_encoder: Path) -> None:
