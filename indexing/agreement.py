@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import Catalogue, Model
+from indexing.intervals import Z, wilson
 
 NEIGHBOURS = 10
 _SAMPLE = 1000
-_95_PERCENT = 1.96  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,14 @@ def _nearest(catalogue: Catalogue, model: Model, ids: NDArray[np.int64], chosen:
 
 
 def _share(values: Sequence[float] | NDArray[np.float64]) -> Measure:
-    """The mean of values in 0..1 with Wilson's interval (E. B. Wilson, JASA 22, 1927), which is one at its ends too.
+    """The mean of values in 0..1 with Wilson's interval, which is one at its ends too.
 
     It takes them for yes and no; of values in between, which vary less, it is wider than it had to be.
     """
-    n, mean, z = len(values), float(np.mean(values)), _95_PERCENT
-    middle = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Measure(mean, max(0.0, middle - half), min(1.0, middle + half))
+    mean = float(np.mean(values))
+    return Measure(mean, *wilson(mean, len(values)))
 
 
 def _mean(values: NDArray[np.float64]) -> Measure:
-    mean, half = float(values.mean()), _95_PERCENT * float(values.std()) / math.sqrt(len(values))
+    mean, half = float(values.mean()), Z * float(values.std()) / math.sqrt(len(values))
     return Measure(mean, mean - half, mean + half)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from indexing.catalogue import Catalogue, Vectors
 from indexing.database import understood
 from indexing.errors import HdmlError
+from indexing.intervals import wilson
 from indexing.kinds import sample_vectors
 
 MATCH, UNSURE, NO_MATCH = "match", "unsure", "no match"
@@ -38,7 +39,6 @@ _TIGHTENED = np.linspace(1, 0.1, 19)  # shares of a rate that are tried until la
 _GROUPED = 30_000  # vectors that groups are found from
 _ROUNDING = 1e-6  # scores that differ by less are equal
 _BINS = 60
-_Z = 1.96  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -369,14 +369,13 @@ def share_of(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> Share:
     """A share of queries with its 95 % interval.
 
     Queries of one thing are not independent (R. M. Bolle et al., "Error analysis of pattern recognition systems – the subsets
-    bootstrap", CVIU 93, 2004). Hence it is Wilson's interval (JASA 22, 1927) of as many independent queries as would vary as
+    bootstrap", CVIU 93, 2004). Hence it is Wilson's interval of as many independent queries as would vary as
     much as the shares of the groups do. Where no query is hit, or every one, nothing varies; then each group counts as one.
     """
     share, variance = float(hits.mean()), _variance(hits, groups)
     effective = min(len(hits), share * (1 - share) / variance) if variance > 0 else len(np.unique(groups))
-    middle = (share + _Z**2 / (2 * effective)) / (1 + _Z**2 / effective)
-    half = _Z / (1 + _Z**2 / effective) * math.sqrt(share * (1 - share) / effective + _Z**2 / (4 * effective**2))
-    return Share(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+    low, high = wilson(share, effective)
+    return Share(share, min(share, low), max(share, high))
 
 
 def _variance(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> float:
