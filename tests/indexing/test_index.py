@@ -1,5 +1,6 @@
 """The faiss cache: exact, replaceable, and never trusted when it does not fit the catalogue."""
 
+import json
 import os
 import subprocess
 import tracemalloc
@@ -127,6 +128,13 @@ def test_a_gpu_gives_the_neighbours_of_the_cpu() -> None:
     assert found == expected
 
 
+def says_the_same(one: bytes, other: bytes) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
 def test_a_damaged_cache_or_manifest_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_cache(*unit_vectors(30, 8).base(), tmp_path, 7)
     opened: list[str] = []
@@ -135,9 +143,10 @@ def test_a_damaged_cache_or_manifest_is_never_opened(tmp_path: Path, monkeypatch
         content = (tmp_path / name).read_bytes()
         end = len(content) if name.endswith("faiss") else content.index(b'"checksum"')  # of which there are two
         for place in range(0, end, 41):
-            if name.endswith("json") and content[place] in b" \n":  # other space between the fields says the same
+            damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+            if name.endswith("json") and says_the_same(damaged, content):  # other space, or another last digit of a number
                 continue
-            (tmp_path / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            (tmp_path / name).write_bytes(damaged)
             assert load_cache(tmp_path, 7) is None, (name, place)
         for shortened in (content[: len(content) // 2], b"", b"[]"):
             (tmp_path / name).write_bytes(shortened)
