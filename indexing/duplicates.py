@@ -5,7 +5,6 @@ two photos of one thing are no duplicates. In a group every photo is a confirmed
 of small differences joins what is not alike.
 """
 
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from PIL import Image
 from indexing.catalogue import Failure, PhotoRecord
 from indexing.copies import SIDE, close_hashes, difference, hashes, tolerance
 from indexing.crops import PICTURE, PROMISING, correlate, fit
+from indexing.device import available_cores
 from indexing.errors import UnreadableImage
 from indexing.preprocess import open_rgb
 
@@ -159,7 +159,7 @@ def _read(pictures: _Pictures, paths: Sequence[Path], progress: Progress) -> dic
         return None
 
     unreadable = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for place, reason in enumerate(pool.map(read, range(len(paths)))):
             if reason is not None:
                 unreadable[place] = reason

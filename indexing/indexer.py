@@ -223,7 +223,8 @@ def open_for_indexing(index_dir: Path) -> Catalogue:
     """An index's catalogue, for whoever is indexing alone; raises HdmlError as Catalogue does."""
     catalogue = Catalogue(index_dir)
     unfinished_catalogue(index_dir).unlink(missing_ok=True)  # of a process that was killed when that had got its name
-    remove_later_caches(index_dir, catalogue)
+    # One that lost its latest changes, as in a power failure, will give their numbers to other vectors.
+    remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
     return catalogue
 
 
@@ -233,14 +234,6 @@ def create_index(index_dir: Path, gallery: Path, encoder_path: Path | None, *, f
     if encoder_path is not None:
         adopt_encoder(encoder_path, index_dir / ENCODER)
     Catalogue.create(index_dir, gallery=gallery, fingerprint=fingerprint, dimension=dimension).close()
-
-
-def remove_later_caches(index_dir: Path, catalogue: Catalogue) -> None:
-    """Remove the bases of numbers that the catalogue has not got to, for whoever is indexing alone.
-
-    One that lost its latest changes, as in a power failure, will give their numbers to other vectors.
-    """
-    remove_caches(index_dir, [number for number in cached_sequences(index_dir) if number > catalogue.sequence()])
 
 
 def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path | None) -> None:

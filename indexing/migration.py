@@ -18,7 +18,7 @@ from indexing.catalogue import MODELS, Catalogue, Failure, Model
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
 from indexing.index import save_cache
-from indexing.indexer import Progress, adopt_encoder, embed_files, merge, remove_later_caches, update_index
+from indexing.indexer import Progress, adopt_encoder, embed_files, merge, open_for_indexing, update_index
 from indexing.kinds import build_base
 from indexing.lock import indexing_alone
 
@@ -85,8 +85,7 @@ def migrate_index(
     metadata = read_metadata(encoder_path)
     embedded, told = 0, None
     while True:
-        with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
-            remove_later_caches(index_dir, catalogue)
+        with indexing_alone(index_dir), open_for_indexing(index_dir) as catalogue:
             old, new = _old_and_new(catalogue, encoder_path, metadata.fingerprint, metadata.dimension)
             if new.live:
                 return Migration(old.fingerprint, new.fingerprint, embedded, [], None, swapped=True)
