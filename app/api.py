@@ -51,14 +51,7 @@ def make_router(galleries: Galleries) -> APIRouter:
         group: Annotated[bool, Query(description="Give copies of a photo once, the others under copies.")] = False,
     ) -> dict[str, Any]:
         """The photos most like the one that is sent, best first."""
-        where = Filter.asked(
-            labels=tuple(label or ()),
-            attributes=tuple(attribute or ()),
-            path=path,
-            since=since,
-            until=until,
-            min_side=min_side,
-        )
+        where = Filter.asked(labels=label, attributes=attribute, path=path, since=since, until=until, min_side=min_side)
         return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where, group=group)
 
     @router.get("/v1/indexes")

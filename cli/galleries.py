@@ -404,14 +404,7 @@ def search(
     from indexing.search import OpenIndex, answer
     from indexing.workspace import Workspace
 
-    where = Filter.asked(
-        labels=tuple(label or ()),
-        attributes=tuple(attribute or ()),
-        path=path,
-        since=since,
-        until=until,
-        min_side=min_side,
-    )
+    where = Filter.asked(labels=label, attributes=attribute, path=path, since=since, until=until, min_side=min_side)
     if (query is None) == (item is None):
         raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
     place = Workspace(workspace)

@@ -1,5 +1,6 @@
 """Which photos a search may find: by label, attributes, path, time and size, all of them at once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from datetime import time as clock
@@ -31,8 +32,8 @@ class Filter:
     def asked(
         cls,
         *,
-        labels: tuple[str, ...] = (),
-        attributes: tuple[str, ...] = (),
+        labels: Iterable[str] | None = None,
+        attributes: Iterable[str] | None = None,
         path: str | None = None,
         since: str | None = None,
         until: str | None = None,
@@ -44,7 +45,12 @@ class Filter:
             HdmlError: an attribute or a date cannot be read.
         """
         found = cls(
-            labels, tuple(map(_attribute, attributes)), path, _moment(since, clock.min), _moment(until, clock.max), min_side
+            tuple(labels or ()),
+            tuple(map(_attribute, attributes or ())),
+            path,
+            _moment(since, clock.min),
+            _moment(until, clock.max),
+            min_side,
         )
         return None if found == cls() else found
 
