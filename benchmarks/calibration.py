@@ -52,7 +52,7 @@ def as_vectors(vectors: Array) -> Vectors:
             page = vectors[start : start + 4096]
             yield np.arange(start, start + len(page)), page
 
-    return Vectors(0, vectors.shape[1], len(vectors), pages)
+    return Vectors(0, vectors.shape[1], len(vectors), pages, lambda wanted: (wanted, vectors[wanted]))
 
 
 def one_split(vectors: Array, classes: NDArray[np.int64], seed: int, asked: float) -> dict[str, dict[str, float]]:

@@ -201,6 +201,11 @@ FROM items JOIN vectors ON item = items.id AND model = ({_LIVE}) WHERE state = '
 _CHANGED = f"SELECT items.id, vector {_SEARCHABLE} AND changed > ? ORDER BY items.id".replace(
     "FROM items", "FROM items INDEXED BY items_by_change"
 )
+_SOME = """
+SELECT item, vector FROM json_each(?) CROSS JOIN vectors ON item = json_each.value
+    AND model = (SELECT id FROM models WHERE fingerprint = ?)
+CROSS JOIN items ON items.id = item AND state = 'ready' AND changed <= ? ORDER BY item
+"""
 _OF_MODEL = "FROM items JOIN vectors ON item = items.id AND model = ? WHERE state = 'ready'"
 _LACKING = """
 FROM items WHERE state = 'ready' AND NOT EXISTS (SELECT 1 FROM vectors WHERE item = items.id AND model = ?)
@@ -418,6 +423,7 @@ class Vectors:
         dimension: D.
         count: how many.
         pages: gives them, as often as they are wanted: ids int64 [n] and vectors float32 [n, D] of some thousand items at a time.
+        some: gives those of some items.
         model: fingerprint of the encoder that gave them.
     """
 
@@ -425,7 +431,12 @@ class Vectors:
     dimension: int
     count: int
     pages: Callable[[], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+    some: "Look"
     model: str = ""
+
+
+Look = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Gives the vectors of some items, by ids [n]: ids [m], ascending, and vectors float32 [m, D], of those that it has."""
 
 
 @dataclass(frozen=True)
@@ -726,8 +737,27 @@ class Catalogue:
             ((count,),) = self._connection.execute(f"SELECT COUNT(*) {_OF_MODEL}", (live,))
             query = f"SELECT items.id, vector {_OF_MODEL} ORDER BY items.id"
             yield Vectors(
-                sequence, dimension, count, lambda: _pages(self._connection.execute(query, (live,)), dimension), fingerprint
+                sequence,
+                dimension,
+                count,
+                lambda: _pages(self._connection.execute(query, (live,)), dimension),
+                lambda ids: self._some(ids, fingerprint, dimension, sequence),
+                fingerprint,
             )
+
+    def look(self, model: str, dimension: int, until: int) -> Look:
+        """Gives a model's vectors of items as they were at a sequence number; those that have changed since are left out."""
+
+        def vectors_of(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            with self._lock, in_words(self.path):
+                return self._some(ids, model, dimension, until)
+
+        return vectors_of
+
+    def _some(
+        self, ids: NDArray[np.int64], model: str, dimension: int, until: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return _gathered(self._connection.execute(_SOME, (json.dumps(ids.tolist()), model, until)), dimension)
 
     def changes(self, since: int) -> Changes:
         """What has changed after a sequence number; all of it is held in memory."""
@@ -735,10 +765,7 @@ class Catalogue:
             ((sequence,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
             ((_, fingerprint, dimension),) = self._connection.execute(_LIVE_MODEL)
             changed = self._connection.execute("SELECT id FROM items WHERE changed > ?", (since,)).fetchall()
-            rows = self._connection.execute(_CHANGED, (since,))
-            pages = list(_pages(rows, dimension))
-        ready = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
-        vectors = np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
+            ready, vectors = _gathered(self._connection.execute(_CHANGED, (since,)), dimension)
         return Changes(sequence, np.array([item_id for (item_id,) in changed], np.int64), ready, vectors, fingerprint)
 
     def matching(self, wanted: Filter) -> NDArray[np.int64]:
@@ -1113,6 +1140,12 @@ def _pages(rows: sqlite3.Cursor, dimension: int) -> Iterator[tuple[NDArray[np.in
         if any(len(blob) != 4 * dimension for blob in blobs):
             raise sqlite3.DatabaseError("a vector has another length than its model's")
         yield np.array(ids, np.int64), np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
+
+
+def _gathered(rows: sqlite3.Cursor, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    pages = list(_pages(rows, dimension))
+    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)])
+    return ids, np.concatenate([np.empty((0, dimension), np.float32), *(page for _, page in pages)])
 
 
 def _now() -> str:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, Changes
+from indexing.catalogue import Catalogue, Changes, Look
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, sequences_of, to_device
-from indexing.kinds import Manifest, build_base, faiss_search, one_thread, search_params
+from indexing.kinds import Manifest, build_base, candidates, faiss_search, one_thread, search_params, second_look
 from indexing.lock import is_being_indexed
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,13 @@ _PAGE = 8192
 class Base:
     """A faiss index of item ids, of the vectors that the catalogue had at a sequence number; it never changes."""
 
-    def __init__(self, index: Any, manifest: Manifest, sequence: int, device: str) -> None:
-        """Raises HdmlError when CUDA is asked for, and not there or not able to search this kind."""
-        self.sequence, self.manifest = sequence, manifest
+    def __init__(self, index: Any, manifest: Manifest, sequence: int, device: str, look: Look) -> None:
+        """Take an index with its manifest; ``look`` gives the vectors that it was built of.
+
+        Raises:
+            HdmlError: CUDA is asked for, and not there or not able to search this kind.
+        """
+        self.sequence, self.manifest, self._look = sequence, manifest, look
         if manifest.kind != "exact":
             if device == "cuda":
                 raise HdmlError(f"an index of the kind {manifest.kind} is searched on the CPU; use --device cpu, or --kind exact")
@@ -69,26 +73,27 @@ class Base:
         """Ids and scores of the k nearest of some of its items: few are compared with, among many the index is searched."""
         import faiss
 
-        ids = some.in_base
+        ids, wanted = some.in_base, candidates(self.manifest.settings, k)
         if some.selector is not None:
-            params = search_params(self.manifest, k, chosen=some.selector, passed=len(ids))
-            return nearest(self._whole, unit, min(k, len(ids)), params=params)
+            params = search_params(self.manifest, wanted, chosen=some.selector, passed=len(ids))
+            return self._refined(unit, *nearest(self._whole, unit, min(wanted, len(ids)), params=params), k)
         places = np.searchsorted(self.ids, ids)
         found_ids, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for start in range(0, len(ids), _PAGE):
             page = self._whole.index.reconstruct_batch(places[start : start + _PAGE])
             # By faiss as well: equal vectors must have equal scores, however they are found.
             with one_thread():
-                scores, rows = faiss.knn(unit[None], page, min(k, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
+                scores, rows = faiss.knn(unit[None], page, min(wanted, len(page)), metric=faiss.METRIC_INNER_PRODUCT)
             found_ids.append(ids[start + rows[0]])
             found.append(scores[0])
-        return _best(np.concatenate(found_ids), np.concatenate(found), k)
+        return self._refined(unit, *_best(np.concatenate(found_ids), np.concatenate(found), wanted), k)
 
     def nearest(self, unit: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and scores of the k nearest items that are not dead, or of fewer when there are no more."""
         if not self.on_gpu:
-            params = search_params(self.manifest, k, chosen=dead.rest)
-            return nearest(self.index, unit, k, params=params)
+            wanted = min(candidates(self.manifest.settings, k), self.size)
+            params = search_params(self.manifest, wanted, chosen=dead.rest)
+            return self._refined(unit, *nearest(self.index, unit, wanted if k else 0, params=params), k)
         # A GPU knows no selectors.
         wanted = min(k + len(dead.ids), self.size)
         if wanted > MAX_GPU_RESULTS:
@@ -97,6 +102,20 @@ class Base:
             ids, scores = nearest(self.index, unit, wanted)
         alive = ~np.isin(ids, dead.ids)
         return ids[alive][:k], scores[alive][:k]
+
+    def nearest_of_many(self, units: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As nearest, on the CPU, of many unit vectors [n, D]: scores and ids [n, k or more], in no order; −1 where none is."""
+        wanted = candidates(self.manifest.settings, k)
+        scores, ids = faiss_search(self._whole, units, wanted, search_params(self.manifest, wanted, chosen=dead.rest))
+        return (second_look(units, ids, scores, self._look) if self.manifest.settings.refine else scores), ids
+
+    def _refined(
+        self, unit: NDArray[np.float32], ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k best of what was found, by a second look at it where the base needs one."""
+        if self.manifest.settings.refine and len(ids):
+            scores = second_look(unit[None], ids[None], scores[None], self._look)[0]
+        return _best(ids, scores, k)
 
 
 class Dead:
@@ -199,8 +218,7 @@ class Generation:
 
     def search_many(self, units: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As search, on the CPU, of many unit vectors [n, D] at once: ids and scores [n, k], −1 and −∞ where there are none."""
-        params = search_params(self.base.manifest, k, chosen=self.dead.rest)
-        found = [faiss_search(self.base.index, units, k, params)]
+        found = [self.base.nearest_of_many(units, k, self.dead)]
         if len(self.added):
             found.append(faiss_search(self._added_index, units, k))
         scores, ids = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
@@ -256,7 +274,7 @@ def _open_base(index_dir: Path, catalogue: Catalogue, device: str) -> Base:
     about = catalogue.about()
     for sequence in reversed(sequences_of(index_dir, about.fingerprint)):
         if sequence <= about.sequence and (cached := load_cache(index_dir, sequence)) is not None:
-            return Base(*cached, sequence, device)
+            return Base(*cached, sequence, device, catalogue.look(about.fingerprint, about.dimension, sequence))
     plan = catalogue.plan()
     with catalogue.vectors() as vectors:
         sequence, (index, manifest) = vectors.sequence, build_base(vectors, plan)
@@ -265,7 +283,7 @@ def _open_base(index_dir: Path, catalogue: Catalogue, device: str) -> Base:
             save_cache(index, manifest, index_dir, sequence)
         except HdmlError as error:  # searching needs no file, only its next start is slower
             logger.warning("%s", error)
-    return Base(index, manifest, sequence, device)
+    return Base(index, manifest, sequence, device, catalogue.look(manifest.model, manifest.dim, sequence))
 
 
 def next_generation(generation: Generation, index_dir: Path, catalogue: Catalogue, device: str) -> Generation:

@@ -1,7 +1,8 @@
 """The kinds of base, which of them is taken, and how well it does: measured against exact search when it is built.
 
 Exact search compares with every vector. ``ivf`` looks into the nearest of many lists and compares with what it finds there, by
-sixteen or, where memory is short, by eight bits a dimension. ``hnsw`` walks a graph.
+sixteen bits a dimension or, where memory is short, by eight, and then once more, the best of it, by the whole vectors, which are
+in the catalogue. ``hnsw`` walks a graph.
 
 One bit a dimension and a second look at what comes out first (RaBitQ; J. Gao and C. Long, SIGMOD 2024) is no quicker and takes
 twice the memory: see docs/decisions/kinds.md.
@@ -18,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Plan, Vectors
+from indexing.catalogue import Look, Plan, Vectors
 from indexing.errors import HdmlError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _TIMED = 200
 _NOISE = 0.2  # length that is added to every other query, to unit vectors
 _TRAINED_ON = 64  # vectors a list
 _CLUSTERING_ROUNDS = 10
+_SHORT = "SQ8"  # the code where memory is short
 _HNSW_LINKS = 32
 _EF_CONSTRUCTION = 40
 _SCORE_ROUNDING = 1e-6
@@ -39,10 +41,17 @@ _SCORE_ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Settings:
-    """How hard a search looks: lists probed (``ivf``), or nodes kept in view (``hnsw``)."""
+    """How hard a search looks.
+
+    Attributes:
+        nprobe: lists probed, of ``ivf``.
+        ef: nodes kept in view, of ``hnsw``.
+        refine: whether the best that are found are compared with a second time, by their whole vectors.
+    """
 
     nprobe: int = 0
     ef: int = 0
+    refine: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,19 +111,21 @@ def build_base(vectors: Vectors, plan: Plan, *, seed: int = 0) -> tuple[Any, Man
     random = np.random.default_rng(seed)
     kind = choose_kind(plan, vectors.count, vectors.dimension)
     lists = _lists(vectors.count) if kind == "ivf" else 0
-    index = faiss.IndexIDMap(_empty(kind, lists, plan, vectors))
+    code = _code(plan, vectors.count, vectors.dimension) if kind == "ivf" else ""
+    index = faiss.IndexIDMap(_empty(kind, lists, code, vectors))
     if kind == "ivf":
         index.train(sample_vectors(vectors, _TRAINED_ON * lists, random)[1])
     queries = _Queries.drawn(vectors, random) if kind != "exact" else None
+    tried = _Tried(index, kind, lists, vectors.some)
     for ids, page in vectors.pages():
         index.add_with_ids(page, ids)
         if queries is not None:
             queries.compare(ids, page)
     settings, overlaps = Settings(), np.ones(0)
     if queries is not None:
-        settings, overlaps = _tune(index, kind, lists, queries, plan.target)
+        settings, overlaps = _tune(tried, queries, plan.target, refine=code == _SHORT)
     timed = queries.vectors if queries is not None else sample_vectors(vectors, _TIMED, random)[1]
-    milliseconds = _time(lambda query: _search(index, query, NEIGHBOURS + 1, kind, lists, settings), timed[:_TIMED])
+    milliseconds = _time(lambda query: tried.search(query, NEIGHBOURS + 1, settings), timed[:_TIMED])
     mean, half = _mean_and_half(overlaps)
     manifest = Manifest(
         kind=kind,
@@ -173,6 +184,40 @@ def search_params(manifest: Manifest, k: int, *, chosen: Any = None, passed: int
     return _params(manifest.kind, manifest.lists, manifest.items, harder, k, chosen)
 
 
+def candidates(settings: Settings, k: int) -> int:
+    """Number of items to find for k results: by eight bits a dimension, the best ten are among the best twenty."""
+    return 2 * k + 10 if settings.refine else k
+
+
+def second_look(
+    queries: NDArray[np.float32], ids: NDArray[np.int64], scores: NDArray[np.float32], look: Look
+) -> NDArray[np.float32]:
+    """Scores of what was found, by whole vectors.
+
+    Args:
+        queries: [q, D] unit vectors.
+        ids, scores: [q, c] of the items found for each, −1 where there is none.
+        look: gives whole vectors; an item that it does not have keeps its score.
+
+    Returns:
+        Scores [q, c].
+    """
+    import faiss
+
+    known, vectors = look(np.unique(ids[ids >= 0]))
+    if not len(known):
+        return scores
+    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    there, found = known[places] == ids, scores.copy()
+    for row in range(len(queries)):
+        compared = vectors[places[row, there[row]]]
+        # By faiss as well: equal vectors must have equal scores, however they are found.
+        with one_thread():
+            exact, order = faiss.knn(queries[row : row + 1], compared, len(compared), metric=faiss.METRIC_INNER_PRODUCT)
+        found[row, np.flatnonzero(there[row])[order[0]]] = exact[0]
+    return found
+
+
 def faiss_search(
     index: Any, queries: NDArray[np.float32], k: int, params: Any = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -220,7 +265,7 @@ def _params(kind: str, lists: int, items: int, settings: Settings, k: int, chose
     return params
 
 
-def _empty(kind: str, lists: int, plan: Plan, vectors: Vectors) -> Any:
+def _empty(kind: str, lists: int, code: str, vectors: Vectors) -> Any:
     import faiss as typed
 
     faiss: Any = typed
@@ -230,7 +275,6 @@ def _empty(kind: str, lists: int, plan: Plan, vectors: Vectors) -> Any:
         graph = faiss.IndexHNSWFlat(vectors.dimension, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = _EF_CONSTRUCTION
         return graph
-    code = _code(plan, vectors.count, vectors.dimension)
     index = faiss.index_factory(vectors.dimension, f"IVF{lists},{code}", faiss.METRIC_INNER_PRODUCT)
     index.cp.min_points_per_centroid, index.cp.niter = 1, _CLUSTERING_ROUNDS
     index.set_direct_map_type(faiss.DirectMap.Array)  # to compare with items one by one, as a filter asks for few
@@ -247,7 +291,7 @@ def _code(plan: Plan, items: int, dimension: int) -> str:
             f"--memory must be at least {math.ceil(least / 1e6)} MB for {items} items in {dimension} dimensions, not "
             f"{plan.memory / 1e6:g} MB"
         )
-    return "SQ8"
+    return _SHORT
 
 
 def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
@@ -323,7 +367,7 @@ class _Queries:
         return shares
 
 
-def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -> tuple[Settings, NDArray[np.float64]]:
+def _tune(tried: "_Tried", queries: _Queries, target: float, *, refine: bool) -> tuple[Settings, NDArray[np.float64]]:
     """The least hard settings that reach the target on the first half of the queries, and their overlaps on the second.
 
     Where none reaches it, the hardest.
@@ -332,7 +376,7 @@ def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -
     tuning, reporting = slice(0, half), slice(half, None)
 
     def overlaps(settings: Settings, rows: slice) -> NDArray[np.float64]:
-        scores, ids = _search(index, queries.vectors[rows], NEIGHBOURS + 1, kind, lists, settings)
+        scores, ids = tried.search(queries.vectors[rows], NEIGHBOURS + 1, settings)
         return queries.overlaps(ids, scores, rows)
 
     def reaches(settings: Settings) -> bool:
@@ -340,11 +384,11 @@ def _tune(index: Any, kind: str, lists: int, queries: _Queries, target: float) -
         # Half of the time one that has the target just so would miss it on the other queries.
         return mean - float(found.std() / math.sqrt(max(1, len(found)))) >= target
 
-    if kind == "hnsw":
+    if tried.kind == "hnsw":
         steps = [Settings(ef=ef) for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
     else:
-        probes = sorted({min(lists, round(2 ** (step / 4))) for step in range(4 * lists.bit_length() + 1)})
-        steps = [Settings(nprobe=nprobe) for nprobe in probes]
+        probes = sorted({min(tried.lists, round(2 ** (step / 4))) for step in range(4 * tried.lists.bit_length() + 1)})
+        steps = [Settings(nprobe=nprobe, refine=refine) for nprobe in probes]
     best = _first(steps, reaches)
     return best, overlaps(best, reporting)
 
@@ -358,11 +402,25 @@ def _first(steps: list[Settings], reaches: Callable[[Settings], bool]) -> Settin
     return steps[high]
 
 
-def _search(
-    index: Any, queries: NDArray[np.float32], k: int, kind: str, lists: int, settings: Settings
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    params = _params(kind, lists, index.ntotal, settings, k, None)
-    return faiss_search(index, queries, min(k, max(1, index.ntotal)), params)
+@dataclass(frozen=True)
+class _Tried:
+    """An index that settings are tried on, searched as a base is."""
+
+    index: Any
+    kind: str
+    lists: int
+    look: Look
+
+    def search(self, queries: NDArray[np.float32], k: int, settings: Settings) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and ids [q, k], the highest score first."""
+        wanted = min(candidates(settings, k), max(1, self.index.ntotal))
+        params = _params(self.kind, self.lists, self.index.ntotal, settings, wanted, None)
+        scores, ids = faiss_search(self.index, queries, wanted, params)
+        if settings.refine:
+            scores = second_look(queries, ids, scores, self.look)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, ids = np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
+        return scores, ids
 
 
 def _time(search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32]) -> list[float]:

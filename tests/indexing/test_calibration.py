@@ -44,7 +44,7 @@ def as_vectors(vectors: np.ndarray, *, page: int = 500) -> Vectors:
         for start in range(0, len(vectors), page):
             yield np.arange(start, min(start + page, len(vectors))), vectors[start : start + page]
 
-    return Vectors(7, vectors.shape[1], len(vectors), pages)
+    return Vectors(7, vectors.shape[1], len(vectors), pages, lambda wanted: (wanted, vectors[wanted]))
 
 
 def calibrated(vectors: np.ndarray, numbers: np.ndarray, *, asked: float = 0.01, seed: int = 0) -> Calibration | Uncalibrated:

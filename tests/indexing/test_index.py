@@ -30,7 +30,10 @@ class Stored(NamedTuple):
             for start in range(0, len(self.ids), page):
                 yield self.ids[start : start + page], self.vectors[start : start + page]
 
-        return build_base(Vectors(7, self.vectors.shape[1], len(self.ids), pages), Plan())
+        def some(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return wanted, self.vectors[np.searchsorted(self.ids, wanted)]
+
+        return build_base(Vectors(7, self.vectors.shape[1], len(self.ids), pages, some), Plan())
 
     def index(self) -> Any:
         return self.base()[0]
@@ -69,7 +72,11 @@ def test_an_index_is_built_without_all_vectors_in_one_array() -> None:
             yield np.arange(page * rows, (page + 1) * rows), np.zeros((rows, dimension), np.float32)
 
     tracemalloc.start()  # it counts what numpy holds, not what faiss holds
-    index, _ = build_base(Vectors(0, dimension, pages * rows, generate), Plan())
+
+    def some(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return wanted, np.zeros((len(wanted), dimension), np.float32)
+
+    index, _ = build_base(Vectors(0, dimension, pages * rows, generate, some), Plan())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert index.ntotal == pages * rows
