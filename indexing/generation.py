@@ -39,10 +39,10 @@ class Base:
             HdmlError: CUDA is asked for, and not there or not able to search this kind.
         """
         self.sequence, self.manifest, self._look = sequence, manifest, look
-        if manifest.kind != "exact":
-            if device == "cuda":
-                raise HdmlError(f"an index of the kind {manifest.kind} is searched on the CPU; use --device cpu, or --kind exact")
-            device = "cpu"
+        if manifest.kind == "hnsw" and device == "cuda":
+            raise HdmlError("an index of the kind hnsw is searched on the CPU; use --device cpu, or --kind ivf or exact")
+        if manifest.kind != "exact" and device == "auto":
+            device = "cpu"  # a GPU has not been seen to answer one query at a time sooner
         self._whole = index
         self.index, placed = to_device(index, device)
         self.on_gpu = placed == "cuda"
@@ -95,13 +95,17 @@ class Base:
             params = search_params(self.manifest, wanted, chosen=dead.rest)
             return self._refined(unit, *nearest(self.index, unit, wanted if k else 0, params=params), k)
         # A GPU knows no selectors.
-        wanted = min(k + len(dead.ids), self.size)
-        if wanted > MAX_GPU_RESULTS:
-            raise HdmlError(f"on a GPU at most {MAX_GPU_RESULTS - len(dead.ids)} results can be had, not {k}; use --device cpu")
+        wanted = min(candidates(self.manifest.settings, k) + len(dead.ids), self.size)
+        params = search_params(self.manifest, wanted)
+        if wanted > MAX_GPU_RESULTS or (params is not None and params.nprobe > MAX_GPU_RESULTS):
+            raise HdmlError(
+                f"on a GPU {k} results beside {len(dead.ids)} that are gone would take more than {MAX_GPU_RESULTS} candidates or "
+                'lists; use --device cpu, ask for fewer, or run "hdml index" again'
+            )
         with self._guard:
-            ids, scores = nearest(self.index, unit, wanted)
+            ids, scores = nearest(self.index, unit, wanted, params=params)
         alive = ~np.isin(ids, dead.ids)
-        return ids[alive][:k], scores[alive][:k]
+        return self._refined(unit, ids[alive], scores[alive], k)
 
     def nearest_of_many(self, units: NDArray[np.float32], k: int, dead: "Dead") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As nearest, on the CPU, of many unit vectors [n, D]: scores and ids [n, k or more], in no order; −1 where none is."""

@@ -181,7 +181,7 @@ def search_params(manifest: Manifest, k: int, *, chosen: Any = None, passed: int
     """
     settings, share = manifest.settings, 1.0 if not passed else passed / manifest.items
     harder = replace(settings, nprobe=math.ceil(settings.nprobe / share), ef=math.ceil(settings.ef / share))
-    return _params(manifest.kind, manifest.lists, manifest.items, harder, k, chosen)
+    return _params(manifest.kind, manifest.lists, passed or manifest.items, harder, k, chosen)
 
 
 def candidates(settings: Settings, k: int) -> int:

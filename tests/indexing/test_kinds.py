@@ -228,6 +228,51 @@ def test_what_is_gone_or_changed_since_the_base_is_never_found_in_it(plan: Plan,
         assert not by_old & set(range(1, 21))
 
 
+GPU_PLANS = [Plan("exact"), Plan("ivf", 0.95), Plan("ivf", 0.95, 80 * 1200)]
+
+
+@pytest.mark.parametrize("plan", GPU_PLANS)
+def test_a_device_without_selectors_passes_over_what_is_gone(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU is used, but on the CPU: more are asked for, and what is gone is left out afterwards."""
+    vectors = clustered(1200)
+    stored = as_vectors(vectors)
+    index, manifest = build_base(stored, plan)
+    by_cpu = Base(index, manifest, 1, "cpu", stored.some)
+    monkeypatch.setattr("indexing.generation.to_device", lambda index, _: (index, "cuda"))
+    compare_with_cpu(Base(index, manifest, 1, "cuda", stored.some), by_cpu, vectors)
+    monkeypatch.setattr("indexing.generation.MAX_GPU_RESULTS", 50)
+    with pytest.raises(HdmlError, match="10 results beside 400 that are gone would take more than 50 candidates or lists"):
+        Base(index, manifest, 1, "cuda", stored.some).nearest(vectors[0], 10, Dead(by_cpu.ids[::3]))
+
+
+@pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="needs a GPU that faiss reports")
+@pytest.mark.parametrize("plan", GPU_PLANS)
+def test_a_gpu_finds_what_the_cpu_does_in_the_same_base(plan: Plan) -> None:
+    vectors = clustered(1200)
+    stored = as_vectors(vectors)
+    index, manifest = build_base(stored, plan)
+    compare_with_cpu(Base(index, manifest, 1, "cuda", stored.some), Base(index, manifest, 1, "cpu", stored.some), vectors)
+
+
+def compare_with_cpu(by_device: Base, by_cpu: Base, vectors: np.ndarray) -> None:
+    gone = Dead(by_cpu.ids[::3])
+    same = []
+    for query in vectors[::60]:
+        found, by_hand = (dict(zip(*base.nearest(query, 10, gone), strict=True)) for base in (by_device, by_cpu))
+        assert not found.keys() & set(gone.ids)
+        both = found.keys() & by_hand.keys()
+        assert [found[each] for each in both] == pytest.approx([by_hand[each] for each in both], abs=1e-3)
+        same.append(len(both) / 10)
+    assert np.mean(same) > 0.9
+
+
+def test_a_graph_is_not_searched_on_a_gpu() -> None:
+    stored = as_vectors(clustered(300))
+    index, manifest = build_base(stored, Plan("hnsw"))
+    with pytest.raises(HdmlError, match="use --device cpu, or --kind ivf or exact"):
+        Base(index, manifest, 1, "cuda", stored.some)
+
+
 @pytest.mark.parametrize("plan", [Plan("exact"), Plan("ivf", 0.95), Plan("ivf", 0.95, 80 * 4000), Plan("hnsw", 0.95)])
 @pytest.mark.parametrize("one_by_one", [0, 10_000])
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
