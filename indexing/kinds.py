@@ -31,8 +31,9 @@ _FEW = 100
 _QUERIES = 2000  # of the gallery; a half to tune by, a half to report on
 _TIMED = 200
 _NOISE = 0.2  # length that is added to every other query, to unit vectors
+_LEAST_OF_A_LIST = 16
 _TRAINED_ON = 64  # vectors a list
-_CLUSTERING_ROUNDS = 10
+_CLUSTERING_ROUNDS = 4  # with ten, as many lists have to be probed
 _SHORT = "SQ8"  # the code where memory is short
 _HNSW_LINKS = 32
 _EF_CONSTRUCTION = 40
@@ -300,7 +301,7 @@ def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
 
 
 def _lists(items: int) -> int:
-    return max(1, round(2 * math.sqrt(items)))
+    return max(1, min(round(8 * math.sqrt(items)), items // _LEAST_OF_A_LIST))
 
 
 def sample_vectors(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
