@@ -1,11 +1,8 @@
 """Who may ask: with a token set, whoever knows it, as a program by a header or as a person who has logged in on the page."""
 
-import hashlib
-import hmac
 import time
 from html import escape
 from http import HTTPStatus
-from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -14,56 +11,17 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.limits import Buckets, client_of, too_many
+from app.clients import client_of
+from app.limits import Buckets, too_many
 from app.policy import form_policy, new_nonce
 from app.problems import refusal
-from indexing.errors import HdmlError
+from app.tokens import SESSION, Token
 
-LEAST_TOKEN = 16  # characters; fewer could be guessed, even at a few tries a minute
 COOKIE = "hdml_session"
 LOGIN = "/login"
 OPEN = ("/healthz", LOGIN)
-_SESSION = 7 * 24 * 3600  # seconds
 _TRIES, _TRIES_A_SECOND = 10, 1 / 6  # wrong tokens of one address
 _FORM_BYTES = 4096
-
-
-class Token:
-    """The secret. It is compared in a time that tells nothing, and shown nowhere, not even in a traceback's values."""
-
-    def __init__(self, secret: str) -> None:
-        """Raises HdmlError when it is short, or cannot be sent in a header."""
-        if len(secret) < LEAST_TOKEN or not all("!" <= character <= "~" for character in secret):
-            raise HdmlError(
-                f"the token must have at least {LEAST_TOKEN} letters, digits or signs of ASCII and no spaces, but has "
-                f'{len(secret)} characters or others; "openssl rand -hex 32" makes a good one'
-            )
-        self._secret = secret.encode()
-
-    def matches(self, given: str) -> bool:
-        # Digests have one length, so that not even the token's can be found out.
-        return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(self._secret).digest())
-
-    def new_session(self, *, now: float) -> str:
-        """What a cookie holds: until when it is good, signed by the token, which cannot be found from it."""
-        until = f"{int(now) + _SESSION}"
-        return f"{until}.{self._signature(until)}"
-
-    def is_session(self, cookie: str, *, now: float) -> bool:
-        until, _, signature = cookie.partition(".")
-        genuine = hmac.compare_digest(signature.encode(), self._signature(until).encode())
-        return genuine and now < int(until)
-
-    def _signature(self, until: str) -> str:
-        return hmac.new(self._secret, f"hdml session until {until}".encode(), hashlib.sha256).hexdigest()
-
-
-def read_token(file: Path) -> Token:
-    """The token in a file, without white space around it; raises HdmlError when there is none."""
-    try:
-        return Token(file.read_text(encoding="utf-8").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise HdmlError(f"the token file {file} must be a text file that can be read, but it is not: {error}") from error
 
 
 class Doorkeeper:
@@ -143,7 +101,7 @@ def make_router(doorkeeper: Doorkeeper) -> APIRouter:
             return _form(wanted, fault="That is not the token of this server.")
         answer = RedirectResponse(wanted, HTTPStatus.SEE_OTHER)
         https = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, doorkeeper.new_session(), max_age=_SESSION, httponly=True, samesite="strict", secure=https)
+        answer.set_cookie(COOKIE, doorkeeper.new_session(), max_age=SESSION, httponly=True, samesite="strict", secure=https)
         return answer
 
     @router.post("/logout")

@@ -1,17 +1,16 @@
 """How much one client may ask for, how much all of them together may have under way, and how long a body may take to come."""
 
 import asyncio
-import ipaddress
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from http import HTTPStatus
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.clients import MOST, client_of, is_loopback
 from app.metrics import Metrics
 from app.problems import refusal
 
@@ -19,7 +18,6 @@ AT_ONCE = 128  # requests that are worked on or wait; beyond Starlette's 40 thre
 RATE = 20.0  # questions a second of one client, averaged over BURST
 BURST = 10.0  # seconds
 _SMALL = 0.1  # of a question: a thumbnail, a file of the page
-_CLIENTS = 10_000  # that are remembered; the one that has asked for nothing the longest is forgotten first
 _QUESTIONS = "/v1/"
 _WORK = (_QUESTIONS, "/image/")
 
@@ -46,37 +44,12 @@ class Buckets:
     def take(self, client: str, cost: float = 1.0) -> None:
         self._left[client] = self._level(client) - cost, self._clock()
         self._left.move_to_end(client)
-        if len(self._left) > _CLIENTS:
+        if len(self._left) > MOST:
             self._left.popitem(last=False)
 
     def _level(self, client: str) -> float:
         level, since = self._left.get(client, (self._size, 0.0))
         return min(self._size, level + self._rate * (self._clock() - since))
-
-
-def client_of(scope: Scope) -> str:
-    """Who asks: an address, of IPv6 the network, all of which one client commands."""
-    client = scope.get("client")
-    return _network(client[0]) if client else "unknown"
-
-
-@lru_cache(maxsize=_CLIENTS)
-def _network(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address) and not address.is_loopback:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
-
-
-@lru_cache(maxsize=_CLIENTS)
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def too_many(seconds: float, what: str) -> HTTPException:

@@ -85,13 +85,11 @@ def _known(method: str) -> str:
     return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
 
 
-def configure_logging(style: str | None) -> None:
-    """Write the server's log on standard error; ``style`` is ``json`` or ``text``, None for warnings and faults alone."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if style == "json" else _Text())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    logging.getLogger(__name__).setLevel(logging.WARNING if style is None else logging.INFO)
+def configure_logging(style: str) -> None:
+    """Write a line for each request, and every other record of the log in the same form: ``json`` or ``text``."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Json() if style == "json" else _Text())
+    logger.setLevel(logging.INFO)
 
 
 class _Json(logging.Formatter):

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from app import access, api, images, operations
-from app.access import Doorkeeper, Token, TokenRequired
+from app.access import Doorkeeper, TokenRequired
 from app.galleries import Galleries
 from app.limits import AT_ONCE, RATE, Bounded, RateLimit
 from app.metrics import Metrics
@@ -18,6 +18,7 @@ from app.policy import SecurityHeaders
 from app.problems import add_problem_handlers
 from app.request_log import Observed
 from app.thumbnails import KEPT, Thumbnails
+from app.tokens import Token
 from indexing.errors import HdmlError
 from indexing.workspace import Workspace
 
