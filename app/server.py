@@ -90,8 +90,8 @@ def create_app(
         served.add_middleware(RateLimit, rate=service.rate)
     served.add_middleware(OwnPagesOnly)
     served.add_middleware(KnownHostsOnly, names=(*LOCAL_NAMES, *service.names))
-    served.add_middleware(SecurityHeaders)
     served.add_middleware(Observed, metrics=metrics)
+    served.add_middleware(SecurityHeaders)
     if page:
         from app.ui import mount_page
 

@@ -104,7 +104,9 @@ def test_link_from_another_site_finds_the_session(guarded: TestClient) -> None:
     assert "refresh" not in guarded.get("/login?next=/%3Fk%3D5", headers={"sec-fetch-site": "same-origin"}).text
 
 
-@pytest.mark.parametrize("wanted", ["//attacker.example", "https://attacker.example", "/\\attacker.example", "page", "", "/\nx: y"])
+@pytest.mark.parametrize(
+    "wanted", ["//attacker.example", "https://attacker.example", "/\\attacker.example", "page", "", "/\nx: y"]
+)
 def test_login_leads_nowhere_else(guarded: TestClient, wanted: str) -> None:
     assert guarded.post("/login", data={"token": SECRET, "next": wanted}).headers["location"] == "/"
 
