@@ -1,5 +1,6 @@
 """One line for each request on standard error, as JSON or text: when, what route, how it ended; never what was asked."""
 
+import asyncio
 import json
 import logging
 import re
@@ -51,6 +52,9 @@ class Observed:
 
         try:
             await self._app(scope, receive, observe)
+        except asyncio.CancelledError:  # the server ends, and has waited for this answer as long as it waits for any
+            if status == 0:
+                await problem(HTTPStatus.SERVICE_UNAVAILABLE, "The server is being ended.")(scope, receive, observe)
         except Exception:  # the server must go on, and the log must say which request it was
             logger.exception("request %s failed", request_id)
             if status == 0:

@@ -110,13 +110,18 @@ def _token(host: str, file: Path | None, *, insecure: bool) -> "tuple[Token | No
         return Token(given), None
     if is_loopback(host) or insecure:
         return None, None
-    if not sys.stdout.isatty():
+    if not _is_terminal():
         raise HdmlError(
             f"a server on {host} can be reached by others and needs a token, but has none; give --token-file FILE or set "
             f"{TOKEN}, or --insecure to answer everybody"
         )
     made = secrets.token_urlsafe(24)
     return Token(made), made
+
+
+def _is_terminal() -> bool:
+    """Whether what is told goes to a person, not into a file or a service's log."""
+    return sys.stdout.isatty()
 
 
 def _access(token: "Token | None", generated: str | None) -> str:
