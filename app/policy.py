@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # The address of the page may hold what was searched for.
-    "Referrer-Policy": "no-referrer",
+    # The address of the page may hold what was searched for. With no-referrer, a browser would send our own form as of no origin.
+    "Referrer-Policy": "same-origin",
     # Other sites' pages can neither show a thumbnail nor read its size.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), payment=(), usb=()",

@@ -97,7 +97,7 @@ def test_what_is_no_page_may_do_nothing_in_a_browser(client: TestClient, path: s
     headers = client.get(path).headers
     assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 

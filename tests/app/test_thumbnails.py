@@ -1,4 +1,4 @@
-"""Thumbnails on disk: they survive a restart, keep to their bound, and are drawn anew when a file is damaged or a photo changed."""
+"""Thumbnails on disk: they survive a restart, keep to their bound, and are drawn anew when file or photo have changed."""
 
 import os
 from collections.abc import Callable
