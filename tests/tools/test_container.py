@@ -13,9 +13,7 @@ from tools.container_requirements import requirements
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTIONS = [
-    line
-    for line in re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text()).splitlines()
-    if line and not line.startswith("#")
+    line for line in re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text()).splitlines() if line and not line.startswith("#")
 ]
 DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 WITHOUT = ("torch", "torchvision", "pytorch_metric_learning", "safetensors", "onnxscript")
