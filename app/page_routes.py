@@ -15,7 +15,7 @@ from app.problems import problem
 
 PAGE = "/"
 FILES = ("/theme.css", "/static/js/iframeResizer.contentWindow.min.js")
-FOLDER = "/assets/"
+ASSET = re.compile(r"/assets/[\w.-]{1,200}", re.ASCII)
 _SCRIPT = re.compile(rb"<script(?=[\s>])")
 
 
@@ -30,7 +30,7 @@ class PageRoutesOnly:
             if scope["path"] == PAGE:
                 await self._page(scope, receive, send)
                 return
-            if scope["path"] in FILES or scope["path"].startswith(FOLDER):
+            if scope["path"] in FILES or ASSET.fullmatch(scope["path"]):
                 await self._app(scope, receive, send)
                 return
         nothing = problem(HTTPStatus.NOT_FOUND, "There is nothing at this address; /openapi.json lists the routes.")
