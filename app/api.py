@@ -1,24 +1,13 @@
 """The HTTP routes, for programs and for the page alike. Work runs in Starlette's thread pool: all routes are plain functions."""
 
-from enum import IntEnum
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 
 from app import handlers
 from app.galleries import Galleries
-from app.thumbnails import thumbnail
 
 IndexName = Annotated[str | None, Query(description="An index by name; the newest one by default.")]
-
-
-class ThumbnailSize(IntEnum):
-    """Longer side of a thumbnail in pixels; few sizes, so that each is drawn once and then remembered."""
-
-    STRIP = 96
-    CARD = 320
-    LARGE = 960
 
 
 def make_router(galleries: Galleries) -> APIRouter:
@@ -53,20 +42,5 @@ def make_router(galleries: Galleries) -> APIRouter:
     ) -> dict[str, Any]:
         """The hardness lens around an item."""
         return handlers.look(galleries, index, anchor, positive, dark=theme == "dark")
-
-    @router.get("/image/{item_id}")
-    def image(request: Request, item_id: int, index: IndexName = None, size: ThumbnailSize = ThumbnailSize.CARD) -> Response:
-        """A small picture of an item, encoded anew."""
-        drawn = thumbnail(galleries.index(index), item_id, size)
-        # An edited photo must show at the next look, so that browsers ask each time; unchanged ones cost no bytes.
-        headers = {"ETag": f'"{drawn.tag}"', "Cache-Control": "private, no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(drawn.content, media_type="image/jpeg", headers=headers)
-
-    @router.get("/healthz")
-    def healthz() -> dict[str, str]:
-        """That the server answers."""
-        return {"status": "ok"}
 
     return router

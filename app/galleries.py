@@ -6,6 +6,7 @@ from pathlib import Path
 
 from indexing.catalogue import CATALOGUE
 from indexing.errors import HdmlError
+from indexing.generation import Generation
 from indexing.hardness import HardnessLens
 from indexing.search import OpenIndex
 from indexing.workspace import IndexInfo, Workspace, read_index_info
@@ -46,6 +47,12 @@ class Galleries:
         """The lens of an index; raises NoLens when it has none, and HdmlError as index does."""
         return self._keep(name).lens()
 
+    def moments(self) -> list[tuple[str, Generation]]:
+        """What is searched at this moment in each index that is open, by its name."""
+        with self._lock:
+            opened = [(path.name, kept.opened) for path, kept in self._kept.items()]
+        return [(name, index.present()) for name, index in opened if index is not None]
+
     def close(self) -> None:
         for kept in self._kept.values():
             kept.close()
@@ -82,7 +89,7 @@ class _KeptOpen:
 
     def __init__(self, path: Path, device: str) -> None:
         self._path, self._device = path, device
-        self._opened: OpenIndex | None = None
+        self.opened: OpenIndex | None = None
         self._lens: HardnessLens | None = None
         self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
@@ -99,17 +106,17 @@ class _KeptOpen:
             return self._lens
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
+        if self.opened is not None:
+            self.opened.close()
 
     def _current(self) -> OpenIndex:
         file = _identity(self._path / CATALOGUE)
-        if self._opened is None or file != self._file:
+        if self.opened is None or file != self._file:
             opened = OpenIndex(self._path, device=self._device)
             # Other threads may still search what this one replaces: the last to let go of it closes it.
             weakref.finalize(opened, opened.catalogue.close)
-            self._opened, self._lens, self._file = opened, None, file
-        return self._opened
+            self.opened, self._lens, self._file = opened, None, file
+        return self.opened
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

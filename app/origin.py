@@ -1,5 +1,6 @@
 """Other sites' pages get nothing: a browser sends their requests to this machine as readily as our own."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -7,6 +8,31 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import problem
+
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class KnownHostsOnly:
+    """ASGI middleware that answers only requests for names of this server.
+
+    A foreign page may let its own name point to this machine, and would then be its own page to a browser (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
+        self._app = app
+        self._names = {name.lower() for name in names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or _without_port(Headers(scope=scope).get("host", "")).lower() in self._names:
+            await self._app(scope, receive, send)
+            return
+        sentence = f"This server is not known by that name, only as {', '.join(sorted(self._names))}; hdml serve --name adds one."
+        await problem(HTTPStatus.BAD_REQUEST, sentence)(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
 
 
 class OwnPagesOnly:
@@ -20,8 +46,8 @@ class OwnPagesOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and _is_foreign(Headers(scope=scope), scope.get("method", "")):
-            refusal = problem(HTTPStatus.FORBIDDEN, "This server answers only its own page and programs, not other sites' pages.")
-            await refusal(scope, receive, send)
+            refused = problem(HTTPStatus.FORBIDDEN, "This server answers only its own page and programs, not other sites' pages.")
+            await refused(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -1,26 +1,58 @@
 """The web server: routes, page and the checks in front of both."""
 
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app import retrieval
+from app import access, api, images, operations, retrieval
+from app.access import Doorkeeper, TokenRequired
 from app.answers import PROBLEMS
-from app.api import make_router
 from app.galleries import Galleries
-from app.origin import OwnPagesOnly
+from app.limits import AT_ONCE, RATE, Bounded, RateLimit
+from app.metrics import Metrics
+from app.origin import LOCAL_NAMES, KnownHostsOnly, OwnPagesOnly
+from app.policy import SecurityHeaders
 from app.problems import add_problem_handlers
-from app.ui import mount_page
+from app.request_log import Observed
+from app.thumbnails import KEPT, Thumbnails
+from app.tokens import Token
+from indexing.errors import HdmlError
 from indexing.workspace import Workspace
 
-# A foreign page may let its own name point to this machine and so read the answers: only these names are answered.
-_HOSTS = ("127.0.0.1", "localhost")
+
+@dataclass(frozen=True)
+class Service:
+    """How a server is run.
+
+    Attributes:
+        token: who asks has to know it; None answers everybody who can reach the server.
+        names: by which it is asked, beside those of this machine.
+        rate: questions a second of one client that is not on this machine, averaged over ten seconds; 0 for no limit.
+        at_once: questions that are worked on or wait; more are refused for the moment.
+        thumbnails: bytes of thumbnails that are kept on disk; 0 keeps none.
+        warm: whether the index is opened when the server starts, not when it is first asked for.
+    """
+
+    token: Token | None = None
+    names: tuple[str, ...] = ()
+    rate: float = RATE
+    at_once: int = AT_ONCE
+    thumbnails: int = KEPT
+    warm: bool = False
 
 
-def create_app(workspace: Workspace, *, index: Path | None = None, device: str = "auto", page: bool = True) -> FastAPI:
+def create_app(
+    workspace: Workspace,
+    *,
+    index: Path | None = None,
+    device: str = "auto",
+    page: bool = True,
+    service: Service = Service(),
+) -> FastAPI:
     """The product as one ASGI app.
 
     Args:
@@ -29,19 +61,47 @@ def create_app(workspace: Workspace, *, index: Path | None = None, device: str =
             given.
         device: ``auto``, ``cpu`` or ``cuda``.
         page: whether the page is served beside the routes; importing what it needs takes seconds.
+        service: who may ask, and how much.
     """
     galleries = Galleries(workspace, default=index, device=device)
+    thumbnails = Thumbnails(workspace.root / "cache" / "thumbnails", limit=service.thumbnails)
+    metrics = Metrics(galleries, thumbnails)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if service.warm:
+            threading.Thread(target=_warm, args=(galleries,), daemon=True).start()
         yield
         galleries.close()
 
     # FastAPI's documentation pages load their scripts from a foreign host; the schema itself stays at /openapi.json.
-    api = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan, responses=PROBLEMS)
-    api.add_middleware(OwnPagesOnly)
-    api.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
-    add_problem_handlers(api)
-    api.include_router(make_router(galleries))
-    api.include_router(retrieval.make_router(galleries))
-    return mount_page(api) if page else api
+    served = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan, responses=PROBLEMS)
+    add_problem_handlers(served)
+    served.include_router(api.make_router(galleries))
+    served.include_router(retrieval.make_router(galleries))
+    served.include_router(images.make_router(galleries, thumbnails))
+    served.include_router(operations.make_router(galleries, metrics))
+    # What is added last is asked first.
+    served.add_middleware(Bounded, at_once=service.at_once, metrics=metrics)
+    if service.token is not None:
+        doorkeeper = Doorkeeper(service.token)
+        served.add_middleware(TokenRequired, doorkeeper=doorkeeper, login_page=page)
+        if page:
+            served.include_router(access.make_router(doorkeeper))
+    if service.rate:
+        served.add_middleware(RateLimit, rate=service.rate)
+    served.add_middleware(OwnPagesOnly)
+    served.add_middleware(KnownHostsOnly, names=(*LOCAL_NAMES, *service.names))
+    served.add_middleware(Observed, metrics=metrics)
+    served.add_middleware(SecurityHeaders)
+    if page:
+        from app.ui import mount_page
+
+        mount_page(served)
+    return served
+
+
+def _warm(galleries: Galleries) -> None:
+    # Whoever asks first is told what is wrong.
+    with suppress(HdmlError):
+        operations.make_ready(galleries)

@@ -6,14 +6,14 @@ bytes that were chosen, and page and programs cannot give different answers.
 
 import importlib.resources
 import os
-from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Mount
 
-from app.uploads import MAX_UPLOAD
+from app.page_routes import PageRoutesOnly
 
 _FILES = Path(__file__).parent / "page"
 _HEAD = """
@@ -22,10 +22,9 @@ _HEAD = """
 <script src="/plotly.min.js" defer></script>
 <script type="module" src="/page/page.js"></script>
 """
-_HOUR = 3600  # seconds
 
 
-def mount_page(api: FastAPI) -> FastAPI:
+def mount_page(api: FastAPI) -> None:
     """Put the page at ``/`` and its files beside it; nothing on it comes from another host."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     import gradio
@@ -37,12 +36,12 @@ def mount_page(api: FastAPI) -> FastAPI:
         file = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
         return FileResponse(str(file), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
 
-    # Gradio would store whatever is sent to it; a route made before its own takes precedence.
-    @api.post("/gradio_api/upload", include_in_schema=False)
-    def no_upload() -> None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "Photos are sent to /v1/search, which keeps none.")
+    # Browsers ask for it before the page names its icon, and would show Gradio's until then.
+    @api.get("/favicon.ico", include_in_schema=False)
+    def icon() -> FileResponse:
+        return FileResponse(_FILES / "icon.svg", media_type="image/svg+xml")
 
-    with gradio.Blocks(title="hdml", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, _HOUR)) as page:
+    with gradio.Blocks(title="hdml", analytics_enabled=False, fill_width=True) as page:
         gradio.HTML("<hdml-header></hdml-header>", apply_default_css=False)
         with gradio.Tabs():
             with gradio.Tab("Search", id="search"):
@@ -51,7 +50,8 @@ def mount_page(api: FastAPI) -> FastAPI:
                 gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
     # The default theme asks Google for its fonts.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    mounted: FastAPI = gradio.mount_gradio_app(
-        api, page, path="/", head=_HEAD, theme=theme, footer_links=[], max_file_size=MAX_UPLOAD
-    )
-    return mounted
+    gradio.mount_gradio_app(api, page, path="/", head=_HEAD, theme=theme, footer_links=[], run_history=False)
+    mounted = api.routes[-1]
+    if not isinstance(mounted, Mount):
+        raise TypeError(f"Gradio must be mounted as the last route, but that is {mounted}")
+    mounted.app = PageRoutesOnly(mounted.app)

@@ -1,6 +1,8 @@
 """``hdml serve``: what answers first, a port in use, visitors that come early, and when a browser is opened."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,9 +10,11 @@ import sys
 import threading
 import time
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -155,3 +159,110 @@ def test_browser_finds_a_server_that_answers_and_interrupting_ends_it(tmp_path: 
     assert (tmp_path / "opened").read_text() == f'http://{HOST}:{port} {{"status":"ok"}}', told
     assert process.returncode == 130
     assert f"There is no index in {tmp_path / 'empty'} yet" in told
+
+
+def test_other_hosts_need_a_token(hdml: Command, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HDML_TOKEN", raising=False)
+    refused = hdml("serve", "--host", "0.0.0.0", "--port", port, "--no-open").sentence
+    assert "--token-file" in refused
+    assert "--insecure" in refused
+    monkeypatch.setenv("HDML_TOKEN", "short")
+    assert "at least 16" in hdml("serve", "--host", "0.0.0.0", "--port", port, "--no-open").sentence
+    assert "token file" in hdml("serve", "--token-file", tmp_path / "none", "--port", port, "--no-open").sentence
+
+
+def test_unknown_host_is_told_in_one_sentence(hdml: Command, port: int) -> None:
+    told = hdml("serve", "--host", "no-such-host.invalid", "--insecure", "--port", port, "--no-open").sentence
+    assert "no-such-host.invalid" in told
+
+
+SECRET = "a-secret-for-tests-0123456789"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize("source", ["file", "variable", "none"])
+def test_token_comes_from_a_file_or_the_environment(
+    hdml: Command, served: list[Any], port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    arguments = ["serve", "--host", "127.0.0.2", "--name", "photos.example", "--api-only", "--port", port]
+    if source == "file":
+        (tmp_path / "token").write_text(f"{SECRET}\n")
+        arguments += ["--token-file", tmp_path / "token"]
+    elif source == "variable":
+        monkeypatch.setenv("HDML_TOKEN", SECRET)
+    done = hdml(*arguments)
+    assert done.code == 0
+    assert SECRET not in done.stdout + done.stderr
+    with TestClient(served[0], base_url="http://photos.example") as client:
+        assert client.get("/v1/indexes").status_code == (200 if source == "none" else 401)
+        assert client.get("/v1/indexes", headers=BEARER).status_code == 200
+        assert client.get("/v1/indexes", headers=BEARER | {"host": "127.0.0.2:7860"}).status_code == 200
+        assert client.get("/v1/indexes", headers=BEARER | {"host": "other.example"}).status_code == 400
+        assert client.get("/", headers=BEARER).status_code == 404
+
+
+def test_person_at_a_terminal_is_given_a_token(
+    hdml: Command, served: list[Any], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HDML_TOKEN", raising=False)
+    monkeypatch.setattr("cli.serving._is_terminal", lambda: True)
+    told = [hdml("serve", "--host", "0.0.0.0", "--api-only", "--port", port).stdout for _ in range(2)]
+    tokens = [re.search(r"with the token (\S{32}) ", each) for each in told]
+    assert tokens[0] is not None
+    assert tokens[1] is not None
+    assert tokens[0][1] != tokens[1][1]
+    with TestClient(served[0], base_url="http://127.0.0.1") as client:
+        assert client.get("/v1/indexes").status_code == 401
+        assert client.get("/v1/indexes", headers={"Authorization": f"Bearer {tokens[0][1]}"}).status_code == 200
+
+
+def test_questions_under_way_are_answered_when_the_server_is_told_to_end(
+    photos: Path, hdml: Command, tiny_run: Path, tmp_path: Path, port: int
+) -> None:
+    """One photo is half sent when SIGTERM comes, and its answer is given; another never comes, and does not keep the server."""
+    assert hdml("index", photos).code == 0
+    command = [str(Path(sys.executable).with_name("hdml")), "serve", "--port", str(port), "--api-only", "--log-format", "json"]
+    content = (photos / "blue-left" / "1.jpg").read_bytes()
+    head = f"POST /v1/search?k=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    process = subprocess.Popen(
+        [*command, "--workspace", str(tmp_path / "workspace"), "--device", "cpu"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert is_ready(port)
+        with ExitStack() as open_ones:
+            idle, half, never = (open_ones.enter_context(socket.create_connection((HOST, port), timeout=60)) for _ in range(3))
+            for each in (half, never):
+                each.sendall(head + content[:100])
+            ask(idle, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")  # by now the others have been begun
+            process.send_signal(signal.SIGTERM)
+            assert idle.recv(1) == b""  # it is closed at once
+            half.sendall(content[100:])
+            answer = b"".join(iter(lambda: half.recv(65536), b""))
+            _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert b" 200 OK\r\n" in answer
+    assert b'"path":"blue-left/1.jpg"' in answer
+    assert process.returncode == -signal.SIGTERM
+    lines = [json.loads(line) for line in told.splitlines() if '"route"' in line]
+    assert ("/v1/search", 200) in [(line["route"], line["status"]) for line in lines]
+    assert "Traceback" not in told
+
+
+def is_ready(port: int) -> bool:
+    """Wait until the server is ready."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"http://{HOST}:{port}/readyz", timeout=60).status_code == 200:
+                return True
+        except httpx.TransportError:
+            time.sleep(0.2)
+    return False
+
+
+def ask(connection: socket.socket, request: str) -> None:
+    connection.sendall(request.encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+        answer += connection.recv(65536)
