@@ -213,6 +213,16 @@ _ITEM = f"items.id, path, label, attributes, width, height, vector, norm, ({_FIN
 _KEEP_MIGRATION = "INSERT OR REPLACE INTO meta VALUES ('migration', ?)"
 _LIVE_MODEL = f"SELECT id, fingerprint, dimension FROM models WHERE id = ({_LIVE})"
 _ROWS_AT_A_TIME = 4096
+ORDERS = {
+    "id": "id",
+    "path": "path",
+    "label": "label IS NULL, label, path",
+    "newest": "mtime_ns DESC, id",
+    "oldest": "mtime_ns IS NULL, mtime_ns, id",
+    "largest": "width * height DESC, id",
+    "smallest": "width IS NULL, width * height, id",
+}
+"""Orders that items can be listed in."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +304,20 @@ class PhotoRecord:
     size: int
     mtime_ns: int
     hash: bytes | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list shows of an item; width, height (pixels), size (bytes) and time are None where no photo has been seen."""
+
+    id: int
+    path: str
+    label: str | None
+    attributes: dict[str, str]
+    width: int | None
+    height: int | None
+    size: int | None
+    mtime_ns: int | None
 
 
 @dataclass(frozen=True)
@@ -1083,6 +1107,47 @@ class Catalogue:
             yield self._connection
 
     # Reading, for pages
+
+    def ordered(self, where: Filter | None, order: str) -> NDArray[np.int64]:
+        """Ids of the searchable items that a filter lets through, None for all, in an order of :data:`ORDERS`."""
+        condition, values = where.sql() if where else ("TRUE", [])
+        rows = self._rows(f"SELECT id FROM items WHERE state = 'ready' AND {condition} ORDER BY {ORDERS[order]}", *values)
+        return np.fromiter((item_id for (item_id,) in rows), np.int64, len(rows))
+
+    def listed(self, ids: list[int]) -> list[Listed]:
+        """What a list shows of some searchable items, in the order of their ids given; those that are gone are left out."""
+        columns = "id, path, label, attributes, width, height, size, mtime_ns"
+        query = f"SELECT {columns} FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
+        rows = self._rows(query, json.dumps(ids))
+        with understood(self.path):
+            found = {
+                item_id: Listed(item_id, path, label, json.loads(attributes), *seen)
+                for item_id, path, label, attributes, *seen in rows
+            }
+        return [found[item_id] for item_id in ids if item_id in found]
+
+    def bytes_of_photos(self) -> int:
+        """Bytes that the files of all searchable items have together."""
+        ((total,),) = self._rows("SELECT TOTAL(size) FROM items WHERE state = 'ready'")
+        return int(total)
+
+    def shorter_sides(self) -> dict[int, int]:
+        """Lengths of the photos' shorter sides in pixels, ascending, each with its number of searchable items."""
+        query = """
+            SELECT MIN(width, height) AS side, COUNT(*) FROM items WHERE state = 'ready' AND width IS NOT NULL
+            GROUP BY side ORDER BY side
+        """
+        return dict(self._rows(query))
+
+    def attribute_values(self, most: int) -> list[tuple[str, str, int]]:
+        """Names and values of attributes with their number of searchable items, the most frequent ones, by name and number."""
+        query = """
+            SELECT * FROM (
+                SELECT key, value, COUNT(*) AS items FROM items, json_each(attributes) WHERE state = 'ready'
+                GROUP BY key, value ORDER BY items DESC, key, value LIMIT ?
+            ) ORDER BY key, items DESC, value
+        """
+        return self._rows(query, most)
 
     def photos(self, label: str, *, limit: int, offset: int = 0) -> list[tuple[int, str]]:
         """Ids and paths of searchable items of a label, by id; no vector is read."""
