@@ -17,7 +17,7 @@ from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import MinScore, OpenIndex, answer
 
 # A photo may take 600 MB while it is decoded, and its embedding every core.
-_DECODING = threading.Semaphore(2)
+DECODING = threading.Semaphore(2)
 
 
 def list_indexes(galleries: Galleries) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def search(
     started, wanted = time.perf_counter(), 2 * k if group else k
     match upload, item_id:
         case Upload(name, content), None:
-            with _DECODING:
+            with DECODING:
                 query, results = name, opened.search_photo(content, k=wanted, where=where)
         case None, int():
             known_path(opened, item_id)
@@ -58,7 +58,7 @@ def search(
             raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
     copies = None
     if group:
-        with _DECODING:
+        with DECODING:
             results, copies = group_copies(opened, results, k)
     return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score, copies=copies)
 

@@ -22,10 +22,11 @@ from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import PhotoFile
+from indexing.marks import MARK, MARKS, MARKS_SCHEMA, Mark, QueryPhoto, as_mark
 
 CATALOGUE = "catalogue.sqlite"
 MODELS = "models"  # folder of the encoders that came after the first
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;  -- 'model' is the one that searches compare by
 CREATE TABLE models (
@@ -60,6 +61,7 @@ CREATE TABLE vectors (
     PRIMARY KEY (item, model)
 );
 CREATE TABLE excluded (glob TEXT PRIMARY KEY) WITHOUT ROWID;  -- of paths that are left out though their files are there
+{MARKS_SCHEMA}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 # Items keep their ids; what version 1 numbered its changes by is kept as the number of every item's last one.
@@ -81,6 +83,8 @@ DELETE FROM sqlite_sequence WHERE name = 'items';
 INSERT INTO sqlite_sequence SELECT 'items', seq FROM last_id;
 DROP TABLE last_id;
 """
+_FROM_VERSION_2 = f"{MARKS_SCHEMA} PRAGMA user_version = 3;"
+_MIGRATIONS = {1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
 DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending; DROP TABLE IF EXISTS missing;
@@ -536,8 +540,9 @@ class Catalogue:
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if self._version() == 1:
-            self._migrate()
+        for version, statements in _MIGRATIONS.items():
+            if self._version() == version:
+                self._migrate(version, statements)
         if (version := self._version()) != SCHEMA_VERSION:
             raise HdmlError(
                 f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}, of another hdml; "
@@ -545,13 +550,13 @@ class Catalogue:
             )
         self._connection.execute("PRAGMA foreign_keys = ON")
 
-    def _migrate(self) -> None:
+    def _migrate(self, version: int, statements: str) -> None:
         try:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1} COMMIT;")
+            self._connection.executescript(f"BEGIN IMMEDIATE; {statements} COMMIT;")
         except sqlite3.OperationalError:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if self._version() == 1:  # else another process has done it meanwhile
+            if self._version() == version:  # else another process has done it meanwhile
                 raise
 
     def _version(self) -> int:
@@ -1000,6 +1005,51 @@ class Catalogue:
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
+
+    # Right and wrong marks
+
+    def mark(self, query: int | QueryPhoto, item: int, *, right: bool) -> int:
+        """Keep what somebody says of an item as an answer to a query, in place of what was said before; returns the mark's id.
+
+        Args:
+            query: another searchable item, or a photo that was sent, which is kept while it has a mark.
+
+        Raises:
+            HdmlError: the query is the item, or either can not be found.
+        """
+        if query == item:
+            raise HdmlError(f"a mark is of two photos, but item {item} was marked as an answer to itself; choose another result")
+        ids = [item] if isinstance(query, QueryPhoto) else [query, item]
+        with self._write() as connection:
+            for each in ids:
+                if connection.execute("SELECT 1 FROM items WHERE id = ? AND state = 'ready'", (each,)).fetchone() is None:
+                    raise HdmlError(
+                        f"a mark is of photos that can be found, but the index {self.path.parent.name} has no item with id {each}"
+                    )
+            values: dict[str, Any] = {"query": query, "photo": None, "item": item, "right": right, "marked": _now()}
+            if isinstance(query, QueryPhoto):
+                kept = (query.hash, query.name, query.size, query.jpeg)
+                connection.execute("INSERT OR IGNORE INTO query_photos VALUES (?, ?, ?, ?)", kept)
+                values |= {"query": None, "photo": query.hash}
+            ((mark_id,),) = connection.execute(MARK, values).fetchall()
+        return int(mark_id)
+
+    def marks(self) -> list[Mark]:
+        """All marks, in the order in which they were first made; those of photos that are gone too."""
+        return [as_mark(row) for row in self._rows(f"{MARKS} ORDER BY marks.id")]
+
+    def query_photo(self, mark_id: int) -> QueryPhoto | None:
+        """The photo that was sent as the query of a mark; None when there is none."""
+        query = "SELECT query_photos.* FROM query_photos JOIN marks ON photo = hash WHERE id = ?"
+        found = self._rows(query, mark_id)
+        return QueryPhoto(*found[0]) if found else None
+
+    def unmark(self, mark_id: int) -> bool:
+        """Forget a mark, and with its last mark a query photo that was sent; returns whether there was one of that id."""
+        with self._write() as connection:
+            count = connection.execute("DELETE FROM marks WHERE id = ?", (mark_id,)).rowcount
+            connection.execute("DELETE FROM query_photos WHERE hash NOT IN (SELECT photo FROM marks WHERE photo IS NOT NULL)")
+        return count > 0
 
     # Changing over to another model
 
