@@ -49,6 +49,8 @@ def mount_page(api: FastAPI) -> FastAPI:
                 gradio.HTML("<photo-search></photo-search>", apply_default_css=False)
             with gradio.Tab("Hardness lens", id="lens"):
                 gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
+            with gradio.Tab("Gallery", id="gallery"):
+                gradio.HTML("<photo-gallery></photo-gallery>", apply_default_css=False)
     # The default theme asks Google for its fonts.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     mounted: FastAPI = gradio.mount_gradio_app(

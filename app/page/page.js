@@ -1,6 +1,7 @@
 import { Isolated, make } from "./dom.js";
 import "./search.js";
 import "./lens.js";
+import "./gallery.js";
 
 customElements.define(
   "hdml-header",
