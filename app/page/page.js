@@ -2,6 +2,7 @@ import { Isolated, make } from "./dom.js";
 import "./search.js";
 import "./lens.js";
 import "./gallery.js";
+import "./runs.js";
 
 customElements.define(
   "hdml-header",
