@@ -45,7 +45,7 @@ export function lines(series, { width = 420, height = 210, label, low, high, smo
   }
   for (const tick of inside(x0, x1) ?? ticks(x0, x1)) figure.append(draw("text", { x: x(tick), y: height - 6, "text-anchor": "middle" }, format(tick)));
   for (const { colour, dashed, points } of series) {
-    const dense = smooth > 1 && points.length > 4 * smooth;
+    const dense = smooth > 1 && points.length > 2 * smooth;
     const path = (found) => `M${found.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join("L")}`;
     const style = { fill: "none", stroke: colour, "stroke-linejoin": "round", ...(dashed && { "stroke-dasharray": "5 4" }) };
     if (dense) figure.append(draw("path", { d: path(points), ...style, "stroke-width": 1, opacity: 0.25 }));

@@ -69,7 +69,7 @@ class TrainingRuns extends Isolated {
     const counted = `${runs.length} ${runs.length === 1 ? "run" : "runs"}`;
     const live = runs.filter((run) => run.status === "under way").length;
     this.status.textContent = live ? `${counted}, ${live} under way` : counted;
-    const columns = ["", "Run", "Method", "Loss", "Backbone", "Steps", "R@1", "MAP@R", "λ", "Time", "Searches by it"];
+    const columns = ["", "Run", "Method", "Loss", "Backbone", "Steps", "R@1", "MAP@R", "λ", "Time", "Serves"];
     const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)));
     const kept = this.shadowRoot.activeElement?.dataset.run;
     this.table.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...runs.map((run) => this.row(run)))));
@@ -92,7 +92,7 @@ class TrainingRuns extends Isolated {
     };
     const name = make("th", { scope: "row" }, make("span", { title: run.name }, run.name), ...this.progress(run));
     const options = [run.setting === "paper" && "paper setting", ...run.variants, run.feedback && "with marks"].filter(Boolean).join(", ");
-    const pixels = run.image_size === null ? "" : `${run.image_size} px${run.weights ? `, ${run.weights}` : ""}`;
+    const pixels = run.image_size === null ? "" : [`${run.image_size} px`, run.weights === "none" ? "from scratch" : run.weights].filter(Boolean).join(", ");
     const chosen = run.chosen_step !== null && run.chosen_step !== run.steps ? make("small", {}, `${run.chosen_step} chosen`) : "";
     const serves = run.serves.length ? make("b", { className: "kept" }, run.serves.join(", ")) : make("small", {}, run.encoder ? "none" : "no encoder yet");
     return make("tr", {}, cell(box), name, cell(run.method ?? "–", make("small", {}, options)), cell(run.loss ?? "–"), cell(run.backbone ?? "–", make("small", {}, pixels)),
