@@ -51,9 +51,10 @@ class PhotoGallery extends OverIndexes {
     this.choice.control.value = index;
     this.statistics = undefined;
     this.clear();
-    this.refresh();
     this.turnTo(this.view);
+    await this.refresh(); // first, since whoever looks wants to see photos
     try {
+      if (index !== this.index) return;
       const found = await ask(`/v1/statistics?${new URLSearchParams({ index })}`);
       if (index !== this.index) return;
       this.statistics = found;
