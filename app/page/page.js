@@ -1,6 +1,8 @@
 import { Isolated, make } from "./dom.js";
 import "./search.js";
 import "./lens.js";
+import "./gallery.js";
+import "./runs.js";
 
 customElements.define(
   "hdml-header",
