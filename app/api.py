@@ -73,16 +73,6 @@ def make_router(galleries: Galleries) -> APIRouter:
         """The first items of a label, or a few of the whole index, and how many there are in total."""
         return handlers.list_items(galleries.index(index), label, limit=limit)
 
-    @router.get("/v1/lens")
-    def lens(
-        index: IndexName = None,
-        anchor: Annotated[int | None, Query(description="An item; a random one by default.")] = None,
-        positive: Annotated[int | None, Query(description="Another item of its label; the nearest by default.")] = None,
-        theme: Literal["light", "dark"] = "light",
-    ) -> dict[str, Any]:
-        """The hardness lens around an item."""
-        return handlers.look(galleries, index, anchor, positive, dark=theme == "dark")
-
     @router.get("/image/{item_id}")
     def image(request: Request, item_id: int, index: IndexName = None, size: ThumbnailSize = ThumbnailSize.CARD) -> Response:
         """A small picture of an item, encoded anew."""

@@ -1,22 +1,19 @@
 """From a request's plain values to plain answers; knows neither HTTP nor the page."""
 
-import random
 import threading
 import time
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from app.figures import lens_figure
 from app.galleries import Galleries
 from app.thumbnails import known_path
 from app.uploads import Upload
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.grouping import group_copies
-from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import MinScore, OpenIndex, answer
+from indexing.synthesizer import SYNTHESIZER
 
 _SAMPLE = 24
 # A photo may take 600 MB while it is decoded, and its embedding every core.
@@ -94,26 +91,3 @@ def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
     moment = opened.present()
     results = opened.search_vector(np.ones(moment.dimension, np.float32), k=_SAMPLE, moment=moment)
     return [{"id": result.id, "path": result.path, "label": result.label} for result in results]
-
-
-def look(
-    galleries: Galleries, index: str | None, anchor: int | None, positive: int | None, *, dark: bool = False
-) -> dict[str, Any]:
-    """The lens around an anchor, or around a surprising one when none is given: its numbers and its figure."""
-    lens = galleries.lens(index)
-    opened = lens.opened
-    seen = lens.look(surprising_anchor(opened) if anchor is None else anchor, positive)
-    return {"index": opened.name, "model": opened.model, **asdict(seen), "figure": lens_figure(seen, opened.name, dark=dark)}
-
-
-def surprising_anchor(opened: OpenIndex) -> int:
-    """A random item of a random label that has at least two; raises NoLens when there is no such label."""
-    labels = [(label, count) for label, count in opened.catalogue.labels().items() if count > 1]
-    if not labels:
-        raise NoLens(
-            f"The index {opened.name} has no label with two photos; the lens needs labelled photos: put them into one sub-folder "
-            'per label and run "hdml index" again.'
-        )
-    label, count = random.choice(labels)
-    ((item_id, _),) = opened.catalogue.photos(label, limit=1, offset=random.randrange(count))
-    return item_id

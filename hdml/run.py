@@ -16,6 +16,7 @@ SYNTHESIZER = "synthesizer.onnx"
 SPLIT = "split.json"
 LEAKS = "leaks.json"
 REFIT = "refit"
+_STAGES = 60  # of λ that a lens is told
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
@@ -108,3 +109,17 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             return
+
+
+def lens_history(run: Path, *, steps: int, chosen: int, share: float) -> dict[str, Any]:
+    """What a lens is told of a run: λ over its steps as the log has it, at most about sixty of them, the chosen one among them.
+
+    Args:
+        steps: of the run.
+        chosen: steps that were done when the model was.
+        share: λ that the model stands at; the log has it as that of the next step, unless there was none.
+    """
+    logged = {row["step"]: row["pulling_share"] for row in read_log(run) if row.get("pulling_share") is not None}
+    kept = sorted(logged)[:: max(1, len(logged) // _STAGES)]
+    stages = {step: logged[step] for step in kept} | {chosen: share}
+    return {"steps": steps, "chosen": chosen, "stages": [[step, stages[step]] for step in sorted(stages)]}

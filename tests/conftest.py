@@ -265,7 +265,14 @@ def write_stranger(
     return path
 
 
-def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: bool = False) -> Path:
+def write_tiny_synthesizer(
+    path: Path,
+    metadata: EncoderMetadata,
+    *,
+    on_sphere: bool = False,
+    share: float = 0.5,
+    training: dict[str, Any] | None = None,
+) -> Path:
     """anchors, positives, negatives, lambda → pulled (by the rule) and synthetic (pulled, a little mixed)."""
     dimension = metadata.dimension
     mixing = 0.95 * np.eye(dimension) + 0.05 * np.roll(np.eye(dimension), 1, axis=0)
@@ -295,7 +302,8 @@ def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: 
         "format": 1,
         "dimension": dimension,
         "fingerprint": metadata.fingerprint,
-        "lambda": 0.5,
+        "lambda": share,
+        **({} if training is None else {"training": training}),
         "on_sphere": on_sphere,
         "method": "hdml",
         "loss": "npair",
