@@ -52,10 +52,14 @@ function whenSized(element, paint) {
   }).observe(element);
 }
 
+/** Whether an item can be looked from: on the page every labelled one, in a file those that it holds the looks of. */
+const canLook = ({ id, label }, context) => Boolean(context.onLook) && label != null && (context.canLook?.(id) ?? true);
+
 /** A small photo: a button that looks from it where there is something to look by. */
-function photoOf({ id, label, path }, context, name = "thumb") {
+function photoOf(photo, context, name = "thumb") {
+  const { id, label, path } = photo;
   const image = draw("img", { src: context.pictureOf(id, 96), alt: label ?? path ?? "", loading: "lazy" });
-  if (!context.onLook || label == null) return draw(`span.${name}`, { title: path }, image);
+  if (!canLook(photo, context)) return draw(`span.${name}`, { title: path }, image);
   return draw(`button.${name}`, { type: "button", title: path, "aria-label": `Look from ${path}`, onclick: () => context.onLook(id) }, image);
 }
 
@@ -373,14 +377,14 @@ function galleryMap(look, map, context) {
     if (!found) return;
     const { photo, what, x, y } = found;
     hint.replaceChildren(draw("img", { src: context.pictureOf(photo.id, 96), alt: "" }),
-      draw("span", {}, draw("b", {}, `${what ? `${what} ` : ""}${photo.label ?? "no label"}`), draw("small", {}, photo.path), context.onLook && photo.label != null ? draw("small", {}, "Click to look from it.") : ""));
+      draw("span", {}, draw("b", {}, `${what ? `${what} ` : ""}${photo.label ?? "no label"}`), draw("small", {}, photo.path), canLook(photo, context) ? draw("small", {}, "Click to look from it.") : ""));
     hint.style.left = `${Math.min(x + 14, Math.max(0, width - 230))}px`;
     hint.style.top = `${y + 14}px`;
   };
   picture.onpointerleave = () => { hint.hidden = true; };
   picture.onclick = (event) => {
     const found = under(event);
-    if (found && context.onLook && found.photo.label != null) context.onLook(found.photo.id);
+    if (found && canLook(found.photo, context)) context.onLook(found.photo.id);
   };
   whenSized(frame, (size) => { width = size; paint(); });
   return { node, show(state) { shown = state; paint(); } };
