@@ -95,8 +95,8 @@ def _row(drawing: Drawing, negative: Negative, jpeg: Jpeg, x: Callable[[float], 
     drawing.add(Path([(x(0), y), (WIDTH - _RIGHT, y)], _GRID, width=0.6))
     drawing.add(Path([(real, y), (pulled, y)], "#d98d70", width=2))
     drawing.add(Path(_arc(pulled, made, y), _SYNTHETIC, width=0.9, dash=(2, 2)))
-    drawing.add(Path(circle((real, y), 3.4), fill=_NEGATIVE, closed=True))
-    drawing.add(Path(diamond((pulled, y), 4.2), stroke=_NEGATIVE, fill=_PAPER, width=1.1, closed=True))
+    drawing.add(Path(diamond((pulled, y), 4.6), stroke=_NEGATIVE, fill=_PAPER, width=1.1, closed=True))
+    drawing.add(Path(circle((real, y), 3.0), fill=_NEGATIVE, closed=True))
     fill = _SYNTHETIC if negative.label_kept[place] else _PAPER
     drawing.add(Path(star((made, y), 5.6), stroke=_SYNTHETIC, fill=fill, width=0.9, closed=True))
     drawing.add(Text((made, y - 8), f"{negative.reembedded[place]:.3f}", 7, _SYNTHETIC, "middle", bold=True))

@@ -16,7 +16,7 @@ from indexing.hardness import HardnessLens, Look, Map
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates
 
-LOOKS = 6  # anchors that are looked from unless one is named
+LOOKS = 3  # anchors of each kind that are looked from unless one is named
 _PAGE = Path(__file__).parent / "page"
 _PICTURE, _DOT, _PRINTED = 96, 48, 160  # longer sides in pixels: of what a look shows, of the map's photos, and in the figure
 
@@ -33,7 +33,7 @@ class Report:
 
 
 def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None) -> Report:
-    """Look from some anchors, or from those with the highest loss.
+    """Look from some anchors, or from those with the highest loss: of which all negatives are pulled, and then of all.
 
     Args:
         anchors: ids.
@@ -45,8 +45,8 @@ def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int |
     if positive is not None and len(anchors) != 1:
         raise HdmlError(f"a positive needs one anchor that it belongs to, but {len(anchors)} were given; say --anchor ID once")
     found = survey(lens)
-    chosen = list(anchors) or [start.id for start in found.hardest[:LOOKS]]
-    looks = [lens.look(anchor, positive) for anchor in chosen]
+    chosen = list(anchors) or [start.id for start in (*found.pulled[:LOOKS], *found.hardest[:LOOKS])]
+    looks = [lens.look(anchor, positive) for anchor in dict.fromkeys(chosen)]
     return Report(lens.opened.name, lens.model, looks, lens.map(), found)
 
 

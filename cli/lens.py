@@ -26,7 +26,7 @@ def hardness(
     ] = None,
     anchor: Annotated[
         list[int] | None,
-        typer.Option(help="Id of an item to look from; may be given several times.", show_default="the six of highest loss"),
+        typer.Option(help="Id of an item to look from; may be given several times.", show_default="some of high loss"),
     ] = None,
     positive: Annotated[
         int | None, typer.Option(help="Id of the positive of the only --anchor.", show_default="the nearest of its label")

@@ -26,7 +26,7 @@ class Tuples:
 
     Attributes:
         anchors, positives, negatives: [T] positions among the photos.
-        d_an: [T] distance of the real negative from its anchor.
+        d_ap, d_an: [T] distances of the positive and of the real negative from their anchor.
         reembedded: [T] of the synthetic from the anchor that is generated and embedded again as well.
         losses, synthetic_losses: [T] of the real tuple and of the re-embedded one, each by itself.
         violations, synthetic_violations: [T] whether they violate the margin.
@@ -36,6 +36,7 @@ class Tuples:
     anchors: NDArray[np.int64]
     positives: NDArray[np.int64]
     negatives: NDArray[np.int64]
+    d_ap: Numbers
     d_an: Numbers
     reembedded: Numbers
     losses: Numbers
@@ -116,6 +117,7 @@ class Survey:
         labels: over those of each label, the fewest labels kept first.
         gains, losses, synthetic_losses: distributions, the last two over the same edges.
         hardest: the anchors with the highest real loss of a tuple, which is the value; one of each label.
+        pulled: the same among the anchors of which all negatives are farther than the positive, so that all are pulled.
         confused: of the pairs of labels with the most real violations, the share of which is the value, the anchor with the
             highest loss.
     """
@@ -132,6 +134,7 @@ class Survey:
     losses: Histogram
     synthetic_losses: Histogram
     hardest: list[Start]
+    pulled: list[Start]
     confused: list[Start]
 
 
@@ -163,7 +166,8 @@ def survey(lens: HardnessLens, label: str | None = None) -> Survey:
         gains=_histogram(found.gains, np.histogram_bin_edges(found.gains, BINS)),
         losses=_histogram(found.losses, edges),
         synthetic_losses=_histogram(found.synthetic_losses, edges),
-        hardest=_hardest(photos, found),
+        hardest=_hardest(photos, found, np.ones(len(labels), bool)),
+        pulled=_hardest(photos, found, ~np.isin(found.anchors, found.anchors[found.d_an <= found.d_ap])),
         confused=_confused(photos, found),
     )
 
@@ -198,6 +202,7 @@ def hard_tuples(lens: HardnessLens, photos: Photos, anchors: NDArray[np.int64]) 
         anchors=of,
         positives=positives,
         negatives=negatives,
+        d_ap=np.linalg.norm(near - centres, axis=1).astype(np.float64),
         d_an=np.linalg.norm(real - centres, axis=1).astype(np.float64),
         reembedded=np.linalg.norm(synthetic - again, axis=1).astype(np.float64),
         losses=losses,
@@ -256,9 +261,11 @@ def _histogram(values: Numbers, edges: Numbers) -> Histogram:
     return Histogram([float(edge) for edge in edges], [int(count) for count in counts])
 
 
-def _hardest(photos: Photos, found: Tuples) -> list[Start]:
+def _hardest(photos: Photos, found: Tuples, where: NDArray[np.bool_]) -> list[Start]:
     starts: dict[str, Start] = {}
     for row in np.argsort(-found.losses, kind="stable"):
+        if not where[row]:
+            continue
         start = _start(photos, found, int(row), float(found.losses[row]))
         starts.setdefault(start.label, start)
         if len(starts) == _FIRST:

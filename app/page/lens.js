@@ -1,7 +1,7 @@
 import { ask, failure, indexChoice, make, OverIndexes, pictureOf, wish } from "./dom.js";
 import { stage, surveyView } from "./lensviews.js";
 
-const STARTS = { label: "Photos of a label", hardest: "Highest loss", confused: "Most confused labels" };
+const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
 
 /** One anchor, its positive and negatives, and what the trained synthesis makes of them at every λ. */
 class HardnessLens extends OverIndexes {
@@ -115,7 +115,7 @@ class HardnessLens extends OverIndexes {
 
   async found(index, kind) {
     const survey = await ask(`/v1/lens/survey?${new URLSearchParams({ index })}`);
-    const told = (start) => (kind === "hardest" ? `loss ${start.value.toFixed(2)}` : `${Math.round(100 * start.value)} % violate`);
+    const told = (start) => (kind !== "confused" ? `loss ${start.value.toFixed(2)}` : `${Math.round(100 * start.value)} % violate`);
     const items = survey[kind].map((start) => ({ ...start, caption: `${told(start)}, ${start.label} and ${start.other}` }));
     return { items, total: items.length };
   }

@@ -245,7 +245,7 @@ function ruler(look, context) {
       marks.push(draw("line.rail", { x1: x(0), x2: width - right, y1: y, y2: y }));
       if (real - pulled > 1) marks.push(draw("line.pull", { x1: real, x2: pulled, y1: y, y2: y }));
       marks.push(draw("path.jump", { d: `M${pulled} ${y} Q${(pulled + x(made)) / 2} ${y - 26} ${x(made)} ${y}` }));
-      marks.push(draw("circle.negative", { cx: real, cy: y, r: 6.5 }), draw("polygon.pulled", { points: diamond(pulled, y, 7.5) }));
+      marks.push(draw("polygon.pulled", { points: diamond(pulled, y, 8) }), draw("circle.negative", { cx: real, cy: y, r: 5.5 }));
       marks.push(draw(kept ? "polygon.synthetic" : "polygon.synthetic.lost", { points: star(x(made), y, 10.5) }));
       marks.push(draw("text.synthetic", { x: x(made), y: lift, "text-anchor": "middle" }, number(made)));
       if (negative.violations[shown.place]) marks.push(draw("text.flag", { x: x(made), y: y + 24, "text-anchor": "middle" }, "violates"));

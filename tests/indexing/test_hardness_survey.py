@@ -37,6 +37,7 @@ def test_tuples_are_those_that_the_lens_shows(opened: OpenIndex, monkeypatch: py
             assert photos.items[found.anchors[row]].id == look.anchor.id
             assert photos.items[found.positives[row]].id == look.positive.id
             assert photos.items[found.negatives[row]].id == negative.photo.id
+            assert found.d_ap[row] == pytest.approx(look.positive.distance, rel=1e-5)
             assert found.d_an[row] == pytest.approx(negative.photo.distance, rel=1e-5)
             assert found.reembedded[row] == pytest.approx(negative.reembedded[own], rel=1e-5)
             assert found.gains[row] == pytest.approx(1 - negative.reembedded[own] / negative.photo.distance, abs=1e-5)
@@ -88,6 +89,13 @@ def test_summaries_are_those_of_a_loop_over_looks(opened: OpenIndex) -> None:
     highest = {label: max(row[3] for row in of) for label, of in rows.items()}
     assert {start.label: start.value for start in told.hardest} == pytest.approx(highest, rel=1e-5)
     assert [start.value for start in told.hardest] == pytest.approx(sorted(highest.values(), reverse=True), rel=1e-5)
+    pulled = defaultdict(float)
+    for item in anchors:
+        look = lens.look(item.id)
+        if all(negative.photo.distance > look.positive.distance for negative in look.negatives):
+            pulled[item.label] = max(pulled[item.label], *(negative.loss for negative in look.negatives))
+    assert {start.label: start.value for start in told.pulled} == pytest.approx(dict(pulled), rel=1e-5)
+    assert pulled
     violating = defaultdict(int)
     for label, of in rows.items():
         for row in of:
