@@ -12,7 +12,7 @@ from app.drawing import to_pdf, to_png, to_svg
 from app.figures import ruler_figure
 from app.thumbnails import UnknownItem, thumbnail
 from indexing.errors import HdmlError
-from indexing.hardness import HardnessLens, Look, Map
+from indexing.hardness import HardnessLens, Look, Map, Replay
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates
 
@@ -30,6 +30,7 @@ class Report:
     looks: list[Look]
     map: Map
     survey: Survey
+    replay: Replay | None
 
 
 def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None) -> Report:
@@ -47,7 +48,7 @@ def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int |
     found = survey(lens)
     chosen = list(anchors) or [start.id for start in (*found.pulled[:LOOKS], *found.hardest[:LOOKS])]
     looks = [lens.look(anchor, positive) for anchor in dict.fromkeys(chosen)]
-    return Report(lens.opened.name, lens.model, looks, lens.map(), found)
+    return Report(lens.opened.name, lens.model, looks, lens.map(), found, lens.replay())
 
 
 def write_report(
@@ -100,6 +101,8 @@ def _pictures(report: Report, lens: HardnessLens, progress: Callable[[int, int],
     for look in report.looks:
         photos = [look.anchor, look.positive, *(negative.photo for negative in look.negatives)]
         sizes |= dict.fromkeys([*(photo.id for photo in photos), *look.names], _PICTURE)
+    for members in report.replay.tuples if report.replay else ():
+        sizes |= {photo.id: _PICTURE for photo in members if photo.id is not None}
     pictures = {}
     for done, (item, size) in enumerate(sizes.items(), 1):
         if (content := _jpeg(lens, item, size)) is not None:

@@ -44,6 +44,13 @@ def make_router(galleries: Galleries) -> APIRouter:
         found = galleries.lens(index)
         return {"index": found.opened.name, "model": found.model, **asdict(survey(found, label))}
 
+    @router.get("/replay")
+    def replay(index: IndexName = None) -> dict[str, Any]:
+        """What became of the tuples that the run watched while it trained; ``replay`` is null where it watched none."""
+        found = galleries.lens(index)
+        seen = found.replay()
+        return {"index": found.opened.name, "model": found.model, "replay": None if seen is None else asdict(seen)}
+
     return router
 
 

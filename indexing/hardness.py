@@ -24,7 +24,7 @@ from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
 from indexing.projection import Projection, principal_plane, trustworthiness
 from indexing.search import OpenIndex
-from indexing.synthesizer import SYNTHESIZER, Synthesizer, Training, Vectors
+from indexing.synthesizer import SYNTHESIZER, Probed, ProbeLook, Stage, Synthesizer, Training, Vectors
 from indexing.tuple_losses import violated, violation_rule
 
 NEGATIVES = 6
@@ -123,7 +123,16 @@ class Look:
     loss: str
     violation: str
     on_sphere: bool
-    training: Training | None
+    training: "Course | None"
+
+
+@dataclass(frozen=True)
+class Course:
+    """λ over a run: its steps in all, those done when the model was, and the stages, earliest first."""
+
+    steps: int
+    chosen: int
+    stages: list[Stage]
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,31 @@ class Map:
     photos: int
     share: float
     trustworthiness: float | None
+
+
+@dataclass(frozen=True)
+class ProbePhoto:
+    """A photo of a probe tuple; id and path are None where this index does not hold it."""
+
+    id: int | None
+    path: str | None
+    label: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of a run's probe tuples, from its first step to its last.
+
+    Attributes:
+        steps, chosen: of the run, and those done when the model was.
+        tuples: anchor, positive and negative of each.
+        looks: earliest first.
+    """
+
+    steps: int
+    chosen: int
+    tuples: list[tuple[ProbePhoto, ProbePhoto, ProbePhoto]]
+    looks: list[ProbeLook]
 
 
 class HardnessLens:
@@ -223,7 +257,7 @@ class HardnessLens:
             loss=self.synthesizer.loss,
             violation=violation_rule(self.synthesizer.loss, self.synthesizer.loss_options),
             on_sphere=self.synthesizer.on_sphere,
-            training=self.synthesizer.training,
+            training=_course(self.synthesizer.training),
         )
 
     def map(self) -> Map:
@@ -234,6 +268,20 @@ class HardnessLens:
             for item, vector in ((photos.items[i], photos.vectors[i]) for i in photos.mapped)
         ]
         return Map(dots, len(photos.items), photos.plane.share, photos.trustworthiness)
+
+    def replay(self) -> Replay | None:
+        """The probe tuples of the run, their photos by the ids that they have here; None where the run watched none."""
+        training = self.synthesizer.training
+        if training is None or not training.looks:
+            return None
+        known = {record.hash: record for record in self.opened.catalogue.photo_records() if record.hash is not None}
+
+        def named(photo: Probed) -> ProbePhoto:
+            record = known.get(photo.hash)
+            return ProbePhoto(record.id if record else None, record.path if record else None, photo.label)
+
+        tuples = [(named(anchor), named(positive), named(negative)) for anchor, positive, negative in training.tuples]
+        return Replay(training.steps, training.chosen, tuples, training.looks)
 
     def photos(self) -> "Photos":
         """All photos of the index, read again only when the index has changed.
@@ -363,6 +411,10 @@ class Photos:
 
     def items_of(self, ids: Iterable[int]) -> list[Item]:
         return [self.items[self.positions[each]] for each in sorted(set(ids))]
+
+
+def _course(training: Training | None) -> Course | None:
+    return None if training is None else Course(training.steps, training.chosen, training.stages)
 
 
 def _read_photos(opened: OpenIndex, sequence: int, *, unit: bool) -> Photos:

@@ -28,6 +28,35 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """A photo of a probe tuple: its class in training, and the hash of its bytes, by which an index may know it."""
+
+    label: str
+    hash: bytes
+
+
+@dataclass(frozen=True)
+class ProbeLook:
+    """What had become of the probe tuples once so many steps were done; lists have one value of each tuple.
+
+    Attributes:
+        step, share: steps that were done, and λ of the next.
+        d_ap, d_an, pulled: distances from the anchor to the positive, the real negative and the pulled one.
+        again_ap, reembedded: to the positive and the synthetic, once all are generated and embedded again.
+        label_kept: whether the classifier that trained beside the model gave the synthetic the negative's label.
+    """
+
+    step: int
+    share: float
+    d_ap: list[float]
+    d_an: list[float]
+    pulled: list[float]
+    again_ap: list[float]
+    reembedded: list[float]
+    label_kept: list[bool]
+
+
+@dataclass(frozen=True)
 class Training:
     """What a synthesizer knows of the run that it comes from.
 
@@ -35,13 +64,15 @@ class Training:
         steps: in all.
         chosen: steps that were done when its model was.
         stages: λ over the run, earliest first, as the log has it.
-        probes: the tuples that were watched and what became of them, as ``hdml.probes`` writes them; None where none were.
+        tuples: anchor, positive and negative of each probe tuple; none where none were watched.
+        looks: what became of them, earliest first.
     """
 
     steps: int
     chosen: int
     stages: list[Stage] = field(default_factory=list)
-    probes: dict[str, Any] | None = None
+    tuples: list[tuple[Probed, Probed, Probed]] = field(default_factory=list)
+    looks: list[ProbeLook] = field(default_factory=list)
 
 
 class Synthesizer:
@@ -106,4 +137,10 @@ def _training(about: dict[str, Any] | None) -> Training | None:
     if about is None:
         return None
     stages = [Stage(int(step), float(share)) for step, share in about["stages"]]
-    return Training(int(about["steps"]), int(about["chosen"]), stages, about.get("probes"))
+    probes = about.get("probes", {"tuples": [], "looks": []})
+    photos = [[Probed(str(one["label"]), bytes.fromhex(one["hash"])) for one in members] for members in probes["tuples"]]
+    tuples = [(anchor, positive, negative) for anchor, positive, negative in photos]
+    looks = [ProbeLook(**look) for look in probes["looks"]]
+    if any(len(values) != len(tuples) for look in looks for values in vars(look).values() if isinstance(values, list)):
+        raise ValueError("a look must have a value of each tuple")
+    return Training(int(about["steps"]), int(about["chosen"]), stages, tuples, looks)

@@ -1,5 +1,5 @@
 import { ask, failure, indexChoice, make, OverIndexes, pictureOf, wish } from "./dom.js";
-import { stage, surveyView } from "./lensviews.js";
+import { replayView, stage, surveyView } from "./lensviews.js";
 
 const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
 
@@ -27,9 +27,11 @@ class HardnessLens extends OverIndexes {
     this.summary = make("div", {});
     const heading = make("div", { className: "heading" }, make("h2", {}, "And in all?"), make("label", { className: "choice" }, "Anchors of ", this.scope));
     this.summaryPanel = make("section", { className: "panel", ariaLabel: "Summary" }, heading, this.summary);
+    this.replayed = make("div", {});
+    this.replayPanel = make("section", { className: "panel", ariaLabel: "Replay", hidden: true }, make("h2", {}, "How did training get there?"), this.replayed);
     this.labelChoice = make("label", { className: "choice" }, this.labels);
     const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Look from ", this.starting), this.labelChoice, surprise, this.choice);
-    this.fill(make("div", { className: "lens" }, controls, this.items, this.status, this.view, this.summaryPanel));
+    this.fill(make("div", { className: "lens" }, controls, this.items, this.status, this.view, this.summaryPanel, this.replayPanel));
     window.addEventListener("hdml-look", () => this.look(wish.anchor, null, wish.index));
     this.look(wish.anchor, null, wish.index ?? names[0]);
   }
@@ -76,6 +78,17 @@ class HardnessLens extends OverIndexes {
     this.items.replaceChildren();
     this.surveyed = undefined;
     this.listed = index;
+    this.listReplay(index);
+  }
+
+  /** What the run watched while it trained, where it watched anything. */
+  async listReplay(index) {
+    this.replayPanel.hidden = true;
+    this.replayed.replaceChildren();
+    const { replay } = await ask(`/v1/lens/replay?${new URLSearchParams({ index })}`).catch(() => ({ replay: null }));
+    if (index !== this.index || !replay) return;
+    this.replayed.replaceChildren(replayView(replay, this.context));
+    this.replayPanel.hidden = false;
   }
 
   /** The survey of a scope, asked for once of each index and label. */
@@ -136,7 +149,7 @@ class HardnessLens extends OverIndexes {
     this.status.textContent = sentence;
     this.status.classList.add("failed");
     this.view.replaceChildren();
-    this.summaryPanel.hidden = true;
+    this.summaryPanel.hidden = this.replayPanel.hidden = true;
     if (this.labels.value) this.listStarts();
   }
 
@@ -151,6 +164,7 @@ class HardnessLens extends OverIndexes {
     this.listStarts();
     this.view.replaceChildren(stage(look, map, this.context).node);
     this.summaryPanel.hidden = false;
+    this.replayPanel.hidden = !this.replayed.hasChildNodes();
     this.survey();
   }
 }
