@@ -71,4 +71,11 @@ def test_share_at_every_stage_is_that_of_the_log(trained: Trained) -> None:
     stages = {stage.step: stage.share for stage in look.training.stages}
     assert {step: share for step, share in stages.items() if step < 50} == {step: logged[step] for step in stages if step < 50}
     assert set(range(50)) <= set(stages)
+    training = lens.synthesizer.training
+    assert training is not None
+    assert [look.step for look in training.looks] == list(range(51))
+    assert {look.step: look.share for look in training.looks if look.step < 50} == logged
+    replay = lens.replay()
+    assert replay is not None
+    assert all(photo.id is not None for members in replay.tuples for photo in members)
     assert stages[look.training.chosen] == look.shares[look.own] == record["lambda"]

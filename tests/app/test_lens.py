@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from indexing.hardness import HardnessLens
 from indexing.hardness_survey import survey
 from indexing.search import OpenIndex
-from tests.conftest import TINY
+from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
 
 
 def as_json(value: Any) -> Any:
@@ -34,6 +34,15 @@ def test_routes_answer_what_the_lens_sees(client: TestClient, opened: OpenIndex)
     assert told(client.get("/v1/lens/map").json()) == as_json(asdict(lens.map()))
     assert told(client.get("/v1/lens/survey").json()) == as_json(asdict(survey(lens)))
     assert told(client.get("/v1/lens/survey?label=blue-left").json()) == as_json(asdict(survey(lens, "blue-left")))
+    assert told(client.get("/v1/lens/replay").json()) == {"replay": None}
+
+
+def test_replay_is_answered_where_the_run_watched_tuples(client: TestClient, opened: OpenIndex) -> None:
+    training = tiny_training(opened.gallery, ("blue-left/0.jpg", "blue-left/1.jpg", "green-left/2.jpg"))
+    file = opened.path / "synthesizer.onnx"
+    file.unlink()
+    write_tiny_synthesizer(file, TINY, training=training)
+    assert told(client.get("/v1/lens/replay").json()) == {"replay": as_json(asdict(HardnessLens(opened).replay()))}
 
 
 def test_without_an_anchor_a_labelled_one_is_taken(client: TestClient, opened: OpenIndex) -> None:

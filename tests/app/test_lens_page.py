@@ -14,18 +14,18 @@ from indexing.hardness import HardnessLens, Look
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
-from tests.conftest import TINY, write_tiny_synthesizer
+from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
 from tools.screenshots import FLAGS, serving
 
 # What the Lens button of a card does.
 LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
 # Horizontal places of a kind of mark of the ruler, from top to bottom, and of the ends of its scale: 0 and the last tick.
 MARKS = """(kind) => {
-    const root = document.querySelector("hardness-lens").shadowRoot, ruler = root.querySelector("svg.ruler");
+    const root = document.querySelector("hardness-lens").shadowRoot, ruler = root.querySelector(".hero svg.ruler");
     const middle = (mark) => { const { x, y, width, height } = mark.getBBox(); return [x + width / 2, y + height / 2]; };
     return [...ruler.querySelectorAll(kind)].map(middle).sort((a, b) => a[1] - b[1]).map(([x]) => x);
 }"""
-TICKS = """() => [...document.querySelector("hardness-lens").shadowRoot.querySelectorAll("svg.ruler line.grid + text")]
+TICKS = """() => [...document.querySelector("hardness-lens").shadowRoot.querySelectorAll(".hero svg.ruler line.grid + text")]
     .map((text) => [+text.textContent, +text.getAttribute("x")])"""
 DOT = """() => {
     const root = document.querySelector("hardness-lens").shadowRoot, mark = root.querySelectorAll("svg.map rect.border.other")[0];
@@ -45,8 +45,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(workspace: Workspace) -> Iterator[str]:
-    training = {"steps": 40, "chosen": 32, "stages": [[0, 1.0], [16, 0.7], [32, 0.37], [40, 0.3]]}
+def address(workspace: Workspace, photos: Path) -> Iterator[str]:
+    training = tiny_training(photos, ("blue-left/0.jpg", "blue-left/1.jpg", "green-left/2.jpg"))
     file = workspace.find_index() / "synthesizer.onnx"
     file.unlink()
     write_tiny_synthesizer(file, TINY, share=0.37, training=training)
@@ -97,12 +97,12 @@ def check_ruler(page: Page, look: Look, place: int) -> None:
     assert distances(page, "polygon.pulled") == pytest.approx([n.pulled[place] for n in look.negatives], **close)
     assert distances(page, "polygon.synthetic") == pytest.approx([n.reembedded[place] for n in look.negatives], **close)
     assert distances(page, "circle.same") == pytest.approx([look.positive.distance], **close)
-    lost = page.locator("hardness-lens svg.ruler polygon.lost")
+    lost = page.locator("hardness-lens .hero svg.ruler polygon.lost")
     expect(lost).to_have_count(sum(not n.label_kept[place] for n in look.negatives))
 
 
 def slider(page: Page) -> Locator:
-    return page.locator("hardness-lens").get_by_role("slider")
+    return page.locator("hardness-lens").get_by_role("slider", name="λ")
 
 
 def wait_for(page: Page, met: Callable[[], bool]) -> None:
@@ -116,9 +116,9 @@ def test_ruler_moves_with_the_slider_and_keeps_to_the_numbers(page: Page, opened
     look = look_from(page, opened, "blue-left")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/v1/" in request.url else None)
-    value = page.locator("hardness-lens .value")
+    value = page.locator("hardness-lens .hero .value")
     expect(value).to_have_text("λ = 0.370")
-    expect(page.locator("hardness-lens .said")).to_have_text("the model’s own, after step 32 of 40")
+    expect(page.locator("hardness-lens .hero .said")).to_have_text("the model’s own, after step 32 of 40")
     check_ruler(page, look, look.own)
     for share in (0, 0.8, 1):
         slider(page).fill(str(share))
@@ -133,7 +133,7 @@ def test_ruler_moves_with_the_slider_and_keeps_to_the_numbers(page: Page, opened
 def test_slider_is_moved_by_keys_one_step_at_a_time(page: Page, opened: OpenIndex) -> None:
     look = look_from(page, opened, "blue-left")
     slider(page).focus()
-    value = page.locator("hardness-lens .value")
+    value = page.locator("hardness-lens .hero .value")
     for key, place in (("ArrowLeft", look.own - 1), ("PageDown", look.own - 11), ("Home", 0), ("ArrowRight", 1), ("End", 100)):
         slider(page).press(key)
         expect(value).to_have_text(f"λ = {look.shares[place]:.2f}")
@@ -152,7 +152,7 @@ def test_stages_of_training_are_marked_where_their_shares_are_on_the_slider(page
     look_from(page, opened, "blue-left")
     place = page.evaluate(
         """() => {
-            const root = document.querySelector("hardness-lens").shadowRoot, box = root.querySelector("input[type=range]");
+            const root = document.querySelector("hardness-lens").shadowRoot, box = root.querySelector(".hero input[type=range]");
             const { left, width } = box.getBoundingClientRect(), chart = root.querySelector("svg.course").getBoundingClientRect();
             const middle = (mark) => { const r = mark.getBoundingClientRect(); return r.left + r.width / 2; };
             const marks = [...root.querySelectorAll("svg.course circle")].map(middle);
@@ -180,7 +180,7 @@ def test_cards_tell_how_hard_each_synthetic_is_and_the_ruler_can_start_at_the_re
     page.locator("hardness-lens").get_by_role("button", name="the real anchor").click()
     close = {"abs": 0.01 * look.negatives[-1].photo.distance}
     assert distances(page, "polygon.synthetic") == pytest.approx([n.distances[place] for n in look.negatives], **close)
-    expect(page.locator("hardness-lens svg.ruler line.again")).to_have_count(0)
+    expect(page.locator("hardness-lens .hero svg.ruler line.again")).to_have_count(0)
 
 
 def test_summary_is_of_all_labels_or_of_one(page: Page, opened: OpenIndex) -> None:
@@ -226,16 +226,35 @@ def test_play_sweeps_through_every_share_and_ends_at_the_models_own(page: Page, 
     page.evaluate("() => { window.setInterval = ((real) => (work) => real(work, 1))(window.setInterval); }")
     page.evaluate(
         """() => {
-            const value = document.querySelector("hardness-lens").shadowRoot.querySelector(".value");
+            const value = document.querySelector("hardness-lens").shadowRoot.querySelector(".hero .value");
             window.seen = [];
             new MutationObserver(() => window.seen.push(value.textContent)).observe(value, { childList: true });
         }"""
     )
-    page.locator("hardness-lens").get_by_role("button", name="Play").click()
+    page.locator("hardness-lens .hero").get_by_role("button", name="Play", exact=True).click()
     page.wait_for_function("() => window.seen.includes('λ = 0.00')")
-    expect(page.locator("hardness-lens").get_by_role("button", name="Play")).to_be_visible()
-    expect(page.locator("hardness-lens .value")).to_have_text("λ = 0.370")
+    expect(page.locator("hardness-lens .hero").get_by_role("button", name="Play", exact=True)).to_be_visible()
+    expect(page.locator("hardness-lens .hero .value")).to_have_text("λ = 0.370")
     assert len(set(page.evaluate("window.seen"))) == 101
+
+
+def test_replay_plays_what_the_run_watched(page: Page, opened: OpenIndex) -> None:
+    replay = HardnessLens(opened).replay()
+    assert replay is not None
+    panel = page.locator("hardness-lens").get_by_role("region", name="Replay")
+    expect(panel.locator(".value")).to_have_text("step 32")
+    expect(panel.locator(".end.watched button")).to_have_count(3)
+    for position, look in enumerate(replay.looks):
+        panel.get_by_role("slider").fill(str(position))
+        expect(panel.locator(".value")).to_have_text(f"step {look.step}")
+        expect(panel.locator(".said")).to_contain_text(f"λ = {look.share:.3f} · {sum(look.label_kept)} of 1")
+        told = f"real {look.d_an[0]:.1f}".removesuffix(".0")
+        label = panel.locator("svg.ruler").get_attribute("aria-label")
+        assert label is not None
+        assert told in label
+    panel.get_by_role("button", name="Play", exact=True).click()
+    expect(panel.locator(".value")).to_have_text("step 40")
+    expect(panel.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
 def test_narrow_windows_hold_all_of_it(page: Page, opened: OpenIndex) -> None:

@@ -16,7 +16,7 @@ from indexing.errors import HdmlError
 from indexing.hardness import STEPS, HardnessLens, NoLens
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
-from tests.conftest import TINY, write_tiny_synthesizer
+from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
 
 LAMBDA = 0.5  # the tiny synthesizer's own
 
@@ -227,6 +227,32 @@ def test_lens_sees_photos_that_came_after_it_was_opened(opened: OpenIndex, photo
     assert len(look.positives) == before + 1
     assert look.positive.path == "blue-left/twin.jpg"
     assert look.positive.distance == 0
+
+
+def test_replay_names_the_probes_photos_by_their_bytes(opened: OpenIndex, photos: Path, tiny_run: Path) -> None:
+    assert HardnessLens(opened).replay() is None
+    members = ("blue-left/0.jpg", "blue-left/1.jpg", "green-left/2.jpg"), ("single/4.jpg", "blue-left/1.jpg", "blue-right/0.jpg")
+    training = tiny_training(photos, *members)
+    (photos / "green-left" / "2.jpg").rename(photos / "green-left" / "elsewhere.jpg")
+    (photos / "blue-right" / "0.jpg").unlink()
+    update_index(photos, opened.path, tiny_run / "encoder.onnx", device="cpu")
+    write_tiny_synthesizer(opened.path / "synthesizer.onnx", TINY, training=training)
+    lens = HardnessLens(opened)
+    replay = lens.replay()
+    assert replay is not None
+    ids = {item.path: item.id for item in opened.catalogue.items()}
+    found = [[(photo.id, photo.path, photo.label) for photo in of] for of in replay.tuples]
+    anchor, positive = (
+        (ids["blue-left/0.jpg"], "blue-left/0.jpg", "blue-left"),
+        (ids["blue-left/1.jpg"], "blue-left/1.jpg", "blue-left"),
+    )
+    moved = ids["green-left/elsewhere.jpg"], "green-left/elsewhere.jpg", "green-left"
+    assert found[0] == [anchor, positive, moved]
+    assert found[1][1:] == [positive, (None, None, "blue-right")]  # a photo that is gone is named by its class alone
+    assert [(look.step, look.share, look.d_an) for look in replay.looks][2] == (32, 0.37, [4.7, 4.7])
+    course = lens.look(ids["blue-left/0.jpg"]).training
+    assert course is not None
+    assert [(stage.step, stage.share) for stage in course.stages] == [(0, 1.0), (16, 0.7), (32, 0.37), (40, 0.3)]
 
 
 FEW = '{"lambda": 1}'
