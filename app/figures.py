@@ -1,180 +1,141 @@
-"""The lens as a plotly figure: plain dictionaries, so that neither the server nor a test needs plotly to make one.
-
-The anchor is the centre. A point's distance from the centre is its true distance from the anchor; its direction is a projection
-(:class:`indexing.hardness.Compass`). A pulled negative therefore lies exactly on the line from the anchor to its negative.
-"""
+"""The ruler of a look as a figure for papers and talks: distances true to scale, at the model's own λ or at any other."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from collections.abc import Callable
 
+from app.drawing import Drawing, Path, Picture, Point, Text, circle, diamond, star, text_width
 from indexing.hardness import Look, Negative, Photo
 
-Point = tuple[float, float]
-_PICTURE = 0.115  # side of a photo in the figure, in units of the outermost radius
+WIDTH = 504.0  # points, 7 inches: the text width of a paper in one column
+_ROW = 34.0
+_TOP, _BOTTOM = 62.0, 52.0
+_LEFT, _RIGHT = 132.0, 96.0  # of the scale, beside which stand the photos
+_SIDE = 26.0  # of a photo
+_INK, _MUTED, _GRID = "#1b1c1e", "#62625e", "#e2dfd9"
+_SAME, _NEGATIVE, _SYNTHETIC, _PAPER = "#15803d", "#b3380a", "#2f55d4", "#ffffff"
+
+Jpeg = Callable[[int], bytes | None]
+"""A small JPEG of an item by its id, or None where there is none."""
 
 
-class Palette(NamedTuple):
-    """Colours of the figure; those of the page's style sheet."""
+def ruler_figure(look: Look, jpeg: Jpeg, *, place: int | None = None) -> Drawing:
+    """The ruler, synthetics measured from the anchor that is embedded again.
 
-    ink: str
-    muted: str
-    grid: str
-    same_label: str
-    negative: str
-    synthetic: str
+    Args:
+        place: of λ among ``look.shares``; the model's own by default.
+    """
+    place = look.own if place is None else place
+    rows = len(look.negatives) + 1
+    drawing = Drawing(WIDTH, _TOP + rows * _ROW + _BOTTOM)
+    farthest = [look.positive.distance, look.reembedded_positive]
+    farthest += [max(n.photo.distance, n.pulled[place], n.reembedded[place]) for n in look.negatives]
+    most = 1.05 * max(farthest) or 1.0
+
+    def x(distance: float) -> float:
+        return _LEFT + distance / most * (WIDTH - _LEFT - _RIGHT)
+
+    bottom = _TOP + rows * _ROW
+    _heading(drawing, look, place)
+    _scale(drawing, look, x, most, bottom)
+    _photo(drawing, look.anchor, jpeg, (1, 22), _INK, "Anchor")
+    middle = _TOP + _ROW / 2
+    _photo(drawing, look.positive, jpeg, (1, middle - _SIDE / 2), _SAME, "Positive")
+    drawing.add(Path(circle((x(look.positive.distance), middle), 3.6), fill=_SAME, closed=True))
+    again = star((x(look.reembedded_positive), middle), 5)
+    drawing.add(Path(again, stroke=_SAME, fill=_PAPER, width=0.9, closed=True))
+    for row, negative in enumerate(look.negatives, 1):
+        _row(drawing, negative, jpeg, x, _TOP + (row + 0.5) * _ROW, place)
+    _legend(drawing, bottom + 40)
+    return drawing
 
 
-LIGHT = Palette("#1b1c1e", "#8b8a86", "#e2dfd9", "#15803d", "#c2410c", "#2f55d4")
-DARK = Palette("#ececea", "#85868a", "#303236", "#4ade80", "#fb923c", "#8fa8ff")
+def _heading(drawing: Drawing, look: Look, place: int) -> None:
+    share = f"λ = {look.shares[place]:.3f}"
+    own = ", the model’s own" if place == look.own else ""
+    stage = f", after step {look.training.chosen} of {look.training.steps}" if own and look.training else ""
+    drawing.add(Text((0, 12), share, 12, bold=True))
+    drawing.add(Text((1.25 * text_width(share, 12) + 12, 12), f"{own}{stage}; {look.loss} loss".removeprefix(", "), 8, _MUTED))
+    drawing.add(Text((WIDTH, 12), "photos nearest to the synthetic", 7, _MUTED, "end"))
 
 
-def lens_figure(look: Look, index: str, *, dark: bool = False) -> dict[str, Any]:
-    """The figure of a look, ready for ``Plotly.newPlot``; photos are drawn from the image route of that index."""
-    colours = DARK if dark else LIGHT
-    radius = 1.12 * max(
-        [look.positive.distance, *(photo.distance for photo in look.neighbors)]
-        + [max(negative.photo.distance, negative.synthetic_distance) for negative in look.negatives]
+def _scale(drawing: Drawing, look: Look, x: Callable[[float], float], most: float, bottom: float) -> None:
+    zone = [(x(0), _TOP), (x(look.positive.distance), _TOP), (x(look.positive.distance), bottom), (x(0), bottom)]
+    drawing.add(Path(zone, fill="#eef6f0", closed=True))
+    for tick in ticks(most):
+        drawing.add(Path([(x(tick), _TOP), (x(tick), bottom)], _GRID, width=0.6))
+        drawing.add(Text((x(tick), bottom + 10), f"{tick:g}", 7, _MUTED, "middle"))
+    drawing.add(Text((x(most), bottom + 20), "distance from the anchor", 7, _MUTED, "end"))
+    drawing.add(Path([(x(0), _TOP), (x(0), bottom)], _MUTED, width=0.8))
+    for distance, name, dash, lift in (
+        (look.positive.distance, "d⁺", (4.0, 3.0), 6.0),
+        (look.reembedded_positive, "d⁺ embedded again", (0.8, 2.4), 16.0),
+    ):
+        drawing.add(Path([(x(distance), _TOP - lift + 2), (x(distance), bottom)], _SAME, width=1.1, dash=dash))
+        drawing.add(Text((x(distance), _TOP - lift), f"{name} {distance:.3f}", 7, _SAME, "middle", bold=True))
+
+
+def ticks(most: float) -> list[float]:
+    """Round numbers from 0 to at most ``most``, six to fourteen of them or so."""
+    power = 10.0 ** math.floor(math.log10(most / 7))
+    step = next(size * power for size in (1, 2, 5, 10) if most / (size * power) <= 7)
+    return [round(step * i, 12) for i in range(int(most / step + 1e-9) + 1)]
+
+
+def _row(drawing: Drawing, negative: Negative, jpeg: Jpeg, x: Callable[[float], float], y: float, place: int) -> None:
+    real, pulled, made = x(negative.photo.distance), x(negative.pulled[place]), x(negative.reembedded[place])
+    _photo(
+        drawing,
+        negative.photo,
+        jpeg,
+        (0, y - _SIDE / 2),
+        _NEGATIVE,
+        negative.photo.label or "",
+        f"d = {negative.photo.distance:.3f}",
     )
-    radius = radius or 1.0  # a gallery of identical photos has no extent
-    traces = [
-        *_surroundings(look, colours),
-        *(_journey(negative, colours) for negative in look.negatives),
-        *_tuple_members(look, colours),
-    ]
-    pictured = [(look.anchor, colours.ink), (look.positive, colours.same_label)]
-    pictured += [(negative.photo, colours.negative) for negative in look.negatives]
-    return {"data": traces, "layout": _layout(look, index, pictured, radius, colours)}
+    drawing.add(Path([(x(0), y), (WIDTH - _RIGHT, y)], _GRID, width=0.6))
+    drawing.add(Path([(real, y), (pulled, y)], "#d98d70", width=2))
+    drawing.add(Path(_arc(pulled, made, y), _SYNTHETIC, width=0.9, dash=(2, 2)))
+    drawing.add(Path(diamond((pulled, y), 4.6), stroke=_NEGATIVE, fill=_PAPER, width=1.1, closed=True))
+    drawing.add(Path(circle((real, y), 3.0), fill=_NEGATIVE, closed=True))
+    fill = _SYNTHETIC if negative.label_kept[place] else _PAPER
+    drawing.add(Path(star((made, y), 5.6), stroke=_SYNTHETIC, fill=fill, width=0.9, closed=True))
+    drawing.add(Text((made, y - 8), f"{negative.reembedded[place]:.3f}", 7, _SYNTHETIC, "middle", bold=True))
+    for column, (item, _) in enumerate(negative.nearest[place]):
+        if (content := jpeg(item)) is not None:
+            drawing.add(Picture((WIDTH - _RIGHT + 9 + column * (_SIDE + 3), y - _SIDE / 2), _SIDE, content))
 
 
-def place(distance: float, angle: float) -> Point:
-    return distance * math.cos(angle), distance * math.sin(angle)
+def _photo(drawing: Drawing, photo: Photo, jpeg: Jpeg, at: Point, colour: str, name: str, more: str | None = None) -> None:
+    x, y = at
+    content = jpeg(photo.id)
+    if content is not None:
+        drawing.add(Picture(at, _SIDE, content))
+    frame = [(x, y), (x + _SIDE, y), (x + _SIDE, y + _SIDE), (x, y + _SIDE)]
+    drawing.add(Path(frame, stroke=colour, width=1.4, closed=True))
+    drawing.add(Text((x + _SIDE + 6, y + 11), _shortened(name), 8, bold=True))
+    drawing.add(Text((x + _SIDE + 6, y + 21), _shortened(photo.label or "" if more is None else more), 7, _MUTED))
 
 
-def _surroundings(look: Look, colours: Palette) -> list[dict[str, Any]]:
-    shown = {look.positive.id, *(negative.photo.id for negative in look.negatives)}
-    others = [photo for photo in look.neighbors if photo.id not in shown]
-    same = [photo for photo in others if photo.label == look.anchor.label]
-    different = [photo for photo in others if photo.label != look.anchor.label]
-    return [
-        _photos("other labels nearby", different, colours.muted, size=6, opacity=0.55),
-        _photos("anchor’s label nearby", same, colours.same_label, size=7, opacity=0.8),
-    ]
+def _shortened(text: str) -> str:
+    return text if len(text) <= 20 else text[:19] + "…"
 
 
-def _tuple_members(look: Look, colours: Palette) -> list[dict[str, Any]]:
-    negatives = look.negatives
-    pulled = [place(negative.pulled_distance, negative.photo.angle) for negative in negatives]
-    synthetic = [place(negative.synthetic_distance, negative.synthetic_angle) for negative in negatives]
-    diamond = {"symbol": "diamond-open", "size": 10, "color": colours.negative, "line": {"width": 2}}
-    star = {"symbol": "star", "size": 13, "color": colours.synthetic, "line": {"width": 0}}
-    return [
-        _photos("positive", [look.positive], colours.same_label, size=9),
-        _photos("negatives", [negative.photo for negative in negatives], colours.negative, size=9),
-        _derived("pulled negatives", negatives, pulled, [n.pulled_distance for n in negatives], diamond),
-        _derived("synthetics", negatives, synthetic, [n.synthetic_distance for n in negatives], star),
-    ]
+def _arc(start: float, end: float, y: float) -> list[Point]:
+    """A quadratic curve between two places of a line, above it."""
+    return [(start + (end - start) * t / 20, y - 26 * (t / 20) * (1 - t / 20)) for t in range(21)]
 
 
-def _photos(name: str, photos: Sequence[Photo], colour: str, *, size: int, opacity: float = 1.0) -> dict[str, Any]:
-    marker = {"size": size, "color": colour, "opacity": opacity, "line": {"width": 0}}
-    trace = _scatter(name, [place(photo.distance, photo.angle) for photo in photos], marker)
-    trace["customdata"] = [[photo.id, photo.label, photo.distance] for photo in photos]
-    return trace
-
-
-def _derived(
-    name: str, negatives: Sequence[Negative], points: Sequence[Point], distances: Sequence[float], marker: dict[str, Any]
-) -> dict[str, Any]:
-    """Points that are no photos: hovering over one shows the negative that it comes from."""
-    trace = _scatter(name, points, marker)
-    trace["customdata"] = [
-        [negative.photo.id, negative.photo.label, distance] for negative, distance in zip(negatives, distances, strict=True)
-    ]
-    return trace
-
-
-def _scatter(name: str, points: Sequence[Point], marker: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [x for x, _ in points],
-        "y": [y for _, y in points],
-        "marker": marker,
-        "hoverinfo": "none",  # the page shows its own, with the photo
-    }
-
-
-def _journey(negative: Negative, colours: Palette) -> dict[str, Any]:
-    """From the negative to where it was pulled, and on to the synthetic."""
-    points = [
-        place(negative.photo.distance, negative.photo.angle),
-        place(negative.pulled_distance, negative.photo.angle),
-        place(negative.synthetic_distance, negative.synthetic_angle),
-    ]
-    line = {"color": colours.synthetic, "width": 1.2, "dash": "dot"}
-    return {**_scatter("", points, {}), "mode": "lines", "line": line, "showlegend": False, "hoverinfo": "skip"}
-
-
-def _layout(look: Look, index: str, pictured: Sequence[tuple[Photo, str]], radius: float, colours: Palette) -> dict[str, Any]:
-    axis = {"visible": False, "range": [-radius, radius], "constrain": "domain"}
-    step = _ring_step(radius)
-    rings = [step * i for i in range(1, int(radius / step) + 1)]
-    shapes = [_circle(ring, colours.grid) for ring in rings]
-    shapes.append(_circle(look.positive.distance, colours.same_label, width=1.6, dash="dash"))
-    shapes += [_ray(negative.photo, colours.negative) for negative in look.negatives]
-    shapes += [_frame(photo, colour, radius) for photo, colour in pictured]
-    notes = [_note(ring, f"{ring:g}", colours.muted) for ring in rings]
-    notes.append(_note(-look.positive.distance, "d⁺", colours.same_label))
-    return {
-        "xaxis": axis,
-        "yaxis": {**axis, "scaleanchor": "x"},
-        "shapes": shapes,
-        "annotations": notes,
-        "images": [_picture(photo, index, radius) for photo, _ in pictured],
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": colours.ink},
-        "legend": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "top"},
-        "hovermode": "closest",
-        "dragmode": "pan",
-    }
-
-
-def _ring_step(radius: float) -> float:
-    """A round distance that puts three to eight rings below the radius: 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(radius))
-    return next(step for step in (power / 5, power / 2, power, 2.0 * power) if radius / step <= 8)
-
-
-def _circle(radius: float, colour: str, *, width: float = 1.0, dash: str = "solid") -> dict[str, Any]:
-    line = {"color": colour, "width": width, "dash": dash}
-    return {"type": "circle", "x0": -radius, "x1": radius, "y0": -radius, "y1": radius, "line": line, "layer": "below"}
-
-
-def _ray(photo: Photo, colour: str) -> dict[str, Any]:
-    x, y = place(photo.distance, photo.angle)
-    line = {"color": colour, "width": 1}
-    return {"type": "line", "x0": 0, "y0": 0, "x1": x, "y1": y, "line": line, "layer": "below", "opacity": 0.55}
-
-
-def _frame(photo: Photo, colour: str, radius: float) -> dict[str, Any]:
-    (x, y), half = place(photo.distance, photo.angle), 0.53 * _PICTURE * radius
-    line = {"color": colour, "width": 2.5}
-    return {"type": "rect", "x0": x - half, "x1": x + half, "y0": y - half, "y1": y + half, "line": line, "layer": "above"}
-
-
-def _note(height: float, text: str, colour: str) -> dict[str, Any]:
-    font = {"size": 11, "color": colour}
-    return {"x": 0, "y": height, "text": text, "showarrow": False, "font": font, "yanchor": "bottom", "xanchor": "center"}
-
-
-def _picture(photo: Photo, index: str, radius: float) -> dict[str, Any]:
-    x, y = place(photo.distance, photo.angle)
-    side = _PICTURE * radius
-    source = f"/image/{photo.id}?" + urlencode({"index": index, "size": 96})
-    anchors = {"xref": "x", "yref": "y", "xanchor": "center", "yanchor": "middle", "sizing": "fill", "layer": "above"}
-    return {"source": source, "x": x, "y": y, "sizex": side, "sizey": side, **anchors}
+def _legend(drawing: Drawing, y: float) -> None:
+    at = 0.0
+    for marks, text in (
+        ([Path(circle((5, y - 2.5), 3.4), fill=_SAME, closed=True)], "positive"),
+        ([Path(circle((5, y - 2.5), 3.4), fill=_NEGATIVE, closed=True)], "real negative"),
+        ([Path(diamond((5, y - 2.5), 4.2), stroke=_NEGATIVE, fill=_PAPER, closed=True)], "pulled"),
+        ([Path(star((5, y - 2.5), 5.2), stroke=_SYNTHETIC, fill=_SYNTHETIC, closed=True)], "synthetic, label kept"),
+        ([Path(star((5, y - 2.5), 5.2), stroke=_SYNTHETIC, fill=_PAPER, closed=True)], "synthetic, label lost"),
+    ):
+        for mark in marks:
+            moved = [(x + at, height) for x, height in mark.points]
+            drawing.add(Path(moved, mark.stroke, mark.fill, 0.9, closed=True))
+        drawing.add(Text((at + 14, y), text, 7, _MUTED))
+        at += 14 + text_width(text, 7) + 16

@@ -1,22 +1,19 @@
 """From a request's plain values to plain answers; knows neither HTTP nor the page."""
 
-import random
 import threading
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.figures import lens_figure
 from app.galleries import Galleries
 from app.questions import Question
 from app.thumbnails import UnknownItem, known_path
 from indexing.grouping import group_copies
-from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.preprocess import Window
 from indexing.queries import Query, find
 from indexing.search import OpenIndex, answer
+from indexing.synthesizer import SYNTHESIZER
 
 # A photo may take 600 MB while it is decoded, and its embedding every core.
 DECODING = threading.Semaphore(2)
@@ -101,26 +98,3 @@ def _iso(nanoseconds: int) -> str:
 def list_labels(opened: OpenIndex) -> dict[str, Any]:
     """Labels, sorted, with their number of photos."""
     return {"labels": [{"label": label, "items": count} for label, count in opened.catalogue.labels().items()]}
-
-
-def look(
-    galleries: Galleries, index: str | None, anchor: int | None, positive: int | None, *, dark: bool = False
-) -> dict[str, Any]:
-    """The lens around an anchor, or around a surprising one when none is given: its numbers and its figure."""
-    lens = galleries.lens(index)
-    opened = lens.opened
-    seen = lens.look(surprising_anchor(opened) if anchor is None else anchor, positive)
-    return {"index": opened.name, "model": opened.model, **asdict(seen), "figure": lens_figure(seen, opened.name, dark=dark)}
-
-
-def surprising_anchor(opened: OpenIndex) -> int:
-    """A random item of a random label that has at least two; raises NoLens when there is no such label."""
-    labels = [(label, count) for label, count in opened.catalogue.labels().items() if count > 1]
-    if not labels:
-        raise NoLens(
-            f"The index {opened.name} has no label with two photos; the lens needs labelled photos: put them into one sub-folder "
-            'per label and run "hdml index" again.'
-        )
-    label, count = random.choice(labels)
-    ((item_id, _),) = opened.catalogue.photos(label, limit=1, offset=random.randrange(count))
-    return item_id

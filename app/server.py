@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app import access, api, browse, feedback, images, operations, retrieval, runs
+from app import access, api, browse, feedback, images, lens, operations, retrieval, runs
 from app.access import Doorkeeper, TokenRequired
 from app.answers import PROBLEMS
 from app.galleries import Galleries
@@ -77,7 +77,7 @@ def create_app(
     # FastAPI's documentation pages load their scripts from a foreign host; the schema itself stays at /openapi.json.
     served = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan, responses=PROBLEMS)
     add_problem_handlers(served)
-    for routes in (api, retrieval, browse, feedback, runs):
+    for routes in (api, retrieval, browse, feedback, runs, lens):
         served.include_router(routes.make_router(galleries))
     served.include_router(images.make_router(galleries, thumbnails))
     served.include_router(operations.make_router(galleries, metrics))

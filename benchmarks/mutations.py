@@ -414,7 +414,7 @@ def _look(index: Path) -> Any:
 
     with OpenIndex(index, device="cpu") as opened:
         look = HardnessLens(opened).look(1)
-    return [negative.synthetic_distance for negative in look.negatives]
+    return [negative.distances[look.own] for negative in look.negatives]
 
 
 def _same_look(one: list[float], other: list[float]) -> bool:

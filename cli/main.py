@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import auditing, comparing, demo, doctor, encoders, galleries, serving, training, upkeep
+from cli import auditing, comparing, demo, doctor, encoders, galleries, lens, serving, training, upkeep
 from indexing.errors import HdmlError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
@@ -92,6 +92,7 @@ app.command("compare")(comparing.compare)
 app.command("index")(galleries.index)
 app.command("search")(galleries.search)
 app.command("audit")(auditing.audit)
+app.command("hardness")(lens.hardness)
 app.command("list")(upkeep.list_all)
 app.command("info")(upkeep.info)
 app.command("pack")(upkeep.pack)

@@ -6,9 +6,10 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +125,8 @@ def export_synthesizer(
     fingerprint: str,
     embeddings: NDArray[np.float32],
     norms: NDArray[np.float32],
+    loss_options: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> float:
     """Write synthesizer.onnx once it agrees with torch on tuples of real embeddings; returns the largest difference.
 
@@ -133,6 +136,8 @@ def export_synthesizer(
         on_sphere: whether the loss sees directions alone, so that synthesis works on unit embeddings.
         embeddings: [n ≥ 2, D] of real photos, of unit length.
         norms: [n] their lengths before.
+        loss_options: of the loss, its defaults included.
+        training: what the lens is to know of the run, see :func:`hdml.run.lens_history`.
 
     Raises:
         HdmlError: a synthetic differs by more than ``PARITY_TOLERANCE`` of its length.
@@ -150,6 +155,7 @@ def export_synthesizer(
         batched=(True, True, True, False),
     )
     facts = {"dimension": head.linear.out_features, "fingerprint": fingerprint, "lambda": share, "loss": loss}
+    facts |= {"loss_options": dict(loss_options or {}), **({} if training is None else {"training": dict(training)})}
     put_metadata(unchecked, json.dumps({"format": 1, "method": "hdml", **facts, "on_sphere": on_sphere}))
     with torch.inference_mode():
         expected = network(*tuples, torch.tensor(share))

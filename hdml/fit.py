@@ -28,7 +28,18 @@ from hdml.measure import TEST, evaluate_network_on, measured_photos, read_record
 from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
 from hdml.outcomes import write_outcomes
-from hdml.run import CHECKPOINT, ENCODER, MODEL, REFIT, SPLIT, SYNTHESIZER, read_record, write_lists, write_record
+from hdml.run import (
+    CHECKPOINT,
+    ENCODER,
+    MODEL,
+    REFIT,
+    SPLIT,
+    SYNTHESIZER,
+    lens_history,
+    read_record,
+    write_lists,
+    write_record,
+)
 from hdml.run_photos import check_leaks, digest_of, read_run_photos, say_split
 from hdml.settings import decide
 from hdml.sources import read_photos
@@ -352,6 +363,13 @@ def _export(run: Path, record: dict[str, Any], config: TrainConfig, photos: Sequ
             fingerprint=fingerprint_of(encoder, preprocessing),
             embeddings=sample.embeddings,
             norms=sample.norms,
+            loss_options={**LOSSES[config.loss].options, **config.loss_options},
+            training=lens_history(
+                exported_from(run, record),
+                steps=record["refit"]["steps"] if "refit" in record else config.steps,
+                chosen=state["steps_done"],
+                share=state["pulling_share"],
+            ),
         )
     classes = record["refit"]["classes"] if "refit" in record else len(record["classes"]["train"])
     card = export_encoder(

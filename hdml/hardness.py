@@ -212,6 +212,38 @@ class HardnessAware(nn.Module):
             self.adapted_share.copy_((self.adapted_share + step).clamp(0.0, 1.0))
         return StepLosses({"model": metric, "generator": by_name["total"], "classifier": classification}, scalars, embeddings)
 
+    @torch.no_grad()
+    def look(
+        self, features: Tensor, embeddings: Tensor, labels: Tensor, *, head: nn.Module, tuples: Tuples
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """λ, and what becomes of tuples of one negative each, without learning from them; in evaluation mode, if it is called so.
+
+        Args:
+            features, embeddings, labels, head, tuples: as for a batch.
+
+        Returns:
+            λ of the next step, and [N] each: ``d_ap``, ``d_an`` and ``pulled``, distances from the anchors; ``again_ap`` and
+            ``reembedded``, those of positives and synthetics from the anchors once all are generated and embedded again; and
+            ``label_kept``, whether the classifier gives the synthetic's features the negative's label.
+        """
+        share = self._pulling_share()
+        seen = F.normalize(embeddings) if self.loss.spec.normalizes else embeddings
+        shares = self._bearable_shares(seen, features, labels, tuples, share) if "label-bound" in self.variants else share
+        synthetic = self._synthesize(seen, features, tuples, head, shares)
+        *_, generated = generate(seen, tuples, generator=self.generator, share=shares, **self._generation(features))
+        named = self.classifier(generated[len(seen) :]).argmax(1)
+        members = synthetic.anchors, synthetic.positives, synthetic.negatives[:, 0]
+        again = [F.normalize(rows) for rows in members] if self.loss.spec.normalizes else members
+        anchors, positives, negatives = tuples.of(seen)
+        return share, {
+            "d_ap": (positives - anchors).norm(dim=1),
+            "d_an": (negatives[:, 0] - anchors).norm(dim=1),
+            "pulled": (synthetic.pulled[:, 0] - anchors).norm(dim=1),
+            "again_ap": (again[1] - again[0]).norm(dim=1),
+            "reembedded": (again[2] - again[0]).norm(dim=1),
+            "label_kept": named == labels[tuples.negatives[:, 0]],
+        }
+
     def _tuple_loss(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         assert self.loss.tuple_loss is not None
         return self.loss.tuple_loss(anchors, positives, negatives)

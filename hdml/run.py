@@ -9,6 +9,7 @@ from indexing.errors import HdmlError
 
 RECORD = "run.json"
 LOG = "log.jsonl"
+PROBES = "probes.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 ENCODER = "encoder.onnx"
@@ -18,6 +19,7 @@ LEAKS = "leaks.json"
 REFIT = "refit"
 FEEDBACK = "feedback.json"
 FEEDBACK_USED = "feedback-used.json"
+_STAGES = 60  # of λ that a lens is told
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:
@@ -88,10 +90,10 @@ def unfinished_runs(runs: Path) -> list[Path]:
 class StepLog:
     """Appends one JSON object a step; what a killed run logged beyond its checkpoint is dropped when it goes on."""
 
-    def __init__(self, run: Path, *, steps_done: int) -> None:
-        kept = [row for row in read_log(run) if row["step"] < steps_done]
-        write_whole(run / LOG, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = (run / LOG).open("a", encoding="utf-8", buffering=1)
+    def __init__(self, run: Path, *, steps_done: int, file: str = LOG) -> None:
+        kept = [row for row in read_log(run, file) if row["step"] < steps_done]
+        write_whole(run / file, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = (run / file).open("a", encoding="utf-8", buffering=1)
 
     def add(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
@@ -100,9 +102,9 @@ class StepLog:
         self._file.close()
 
 
-def read_log(run: Path) -> Iterator[dict[str, Any]]:
+def read_log(run: Path, file: str = LOG) -> Iterator[dict[str, Any]]:
     """The rows of a run's log; a last line that a kill cut short is left out."""
-    path = run / LOG
+    path = run / file
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -110,3 +112,23 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             return
+
+
+def lens_history(run: Path, *, steps: int, chosen: int, share: float) -> dict[str, Any]:
+    """What a lens is told of a run: λ over its steps as the log has it, at most about sixty of them, the chosen one among them,
+    and the looks at its probe tuples.
+
+    Args:
+        steps: of the run.
+        chosen: steps that were done when the model was.
+        share: λ that the model stands at; the log has it as that of the next step, unless there was none.
+    """
+    logged = {row["step"]: row["pulling_share"] for row in read_log(run) if row.get("pulling_share") is not None}
+    kept = sorted(logged)[:: max(1, len(logged) // _STAGES)]
+    stages = {step: logged[step] for step in kept} | {chosen: share}
+    history: dict[str, Any] = {"steps": steps, "chosen": chosen, "stages": [[step, stages[step]] for step in sorted(stages)]}
+    looks = list(read_log(run, PROBES))
+    if looks and "tuples" in looks[0]:
+        told = [{name: value for name, value in look.items() if name != "tuples"} for look in looks]
+        history["probes"] = {"tuples": looks[0]["tuples"], "looks": told}
+    return history

@@ -31,6 +31,7 @@ from hdml.losses import embedding_regulariser
 from hdml.measure import evaluate_network
 from hdml.metric_losses import MetricLoss, metric_loss
 from hdml.model import Backbone, EmbeddingModel, EncoderNetwork, freeze_batchnorm, reestimate_batchnorm
+from hdml.probes import Probes
 from hdml.run import CHECKPOINT, MODEL, StepLog
 from hdml.sampling import ClassSampler, Sampler, TripletSampler
 from hdml.tuples import Tuples, pair_tuples, triplet_tuples
@@ -344,6 +345,11 @@ def train(
         first, best, before = state["steps_done"], state["best"], TrainTime(state["seconds"], state.get("waited", 0.0))
     evaluate_at = {round((i + 1) * config.steps / config.evaluations) for i in range(config.evaluations)} | {config.steps}
     log = StepLog(run, steps_done=first) if processes.first else None
+    probes = None
+    if processes.first and trainee.hardness is not None:
+        probes = Probes(run, train_set, image_size=config.image_size, steps=config.steps, steps_done=first, seed=config.seed)
+        if probes.due(first):
+            probes.look(trainee, first)
     began = saved = read = time.monotonic()
     pin = device.type == "cuda"
     batches = Waited(_batches(sampler, photos, train_set, range(first, config.steps), config.seed, processes, pin=pin))
@@ -358,6 +364,8 @@ def train(
         update(trainee, losses, processes)
         launched.append((step, losses.scalars))
         done = step + 1
+        if probes is not None and probes.due(done):
+            probes.look(trainee, done)
         evaluates = done in evaluate_at
         # A GPU that is asked after every step how it went would stand still while the next one is launched.
         if not (evaluates or device.type == "cpu" or time.monotonic() - read > _READ_SECONDS):
@@ -397,6 +405,8 @@ def train(
         read = now
     if log is not None:
         log.close()
+    if probes is not None:
+        probes.close()
     return TrainTime(before.seconds + time.monotonic() - began, before.waited + batches.seconds)
 
 

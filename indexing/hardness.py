@@ -1,114 +1,94 @@
-"""The hardness lens: one anchor, its positive, its hard negatives, and what a trained model's synthesis makes of them.
+"""The hardness lens: one anchor, its positive, its hard negatives, and what a trained model's synthesis makes of them at every λ.
 
 All distances are Euclidean, in the space in which the run pulled negatives (arXiv:1903.05503, section 3.2): between unnormalised
 embeddings (the unit vectors of the catalogue times their norms), or between the unit vectors when its loss sees directions. The
-nearest real photos of a synthetic come from the ordinary search, which ranks by cosine similarity.
+nearest real photos of a synthetic are compared exactly, by cosine similarity.
 
 What is generated and embedded again passes the generator and the head as exported: at inference, with running statistics. The
 losses of training are of the same networks with the statistics of each batch, so that its distances are near these, not equal.
 """
 
 import json
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexing.catalogue import Item
-from indexing.encoder import hdml_metadata, open_session, read_metadata
+from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
-from indexing.search import OpenIndex, Result
+from indexing.projection import Projection, principal_plane, trustworthiness
+from indexing.search import OpenIndex
+from indexing.synthesizer import SYNTHESIZER, Probed, ProbeLook, Stage, Synthesizer, Training, Vectors
+from indexing.tuple_losses import violated, violation_rule
 
-SYNTHESIZER = "synthesizer.onnx"  # its name in a run's and in an index's folder
 NEGATIVES = 6
 NEIGHBORS = 48
 NEAREST = 3
+STEPS = 100  # of λ, from 0 to 1
+MAPPED = 2000  # photos of the map
 
-Vector = NDArray[np.float32]
-Vectors = NDArray[np.float32]
+Point = tuple[float, float]
 
 
 class NoLens(HdmlError):
     """This index or this anchor can have no lens; the message says why and what to do."""
 
 
-class Synthesizer:
-    """A run's synthesis, as exported to ``synthesizer.onnx``: pull negatives, generate features, embed them again.
-
-    Attributes:
-        pulling_share: λ of the method at the chosen checkpoint; 1 leaves negatives where they are, 0 pulls them to d⁺.
-        loss: name of the metric loss, as ``hdml train`` knows it.
-        on_sphere: whether it works on unit embeddings, because its loss sees directions alone.
-        fingerprint: of the encoder whose embeddings it works on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Raises HdmlError when the file is not a synthesizer of this product."""
-        # The network is a few small layers: a GPU would only add the time to start one.
-        self._session = open_session(path, device="cpu")
-        try:
-            about = json.loads(hdml_metadata(self._session, path))
-            if "lambda" not in about:
-                raise HdmlError(f"{path} must be a synthesizer, but it is another ONNX file of hdml's; export the run again")
-            self.pulling_share, self.loss = float(about["lambda"]), str(about["loss"])
-            self.fingerprint = str(about["fingerprint"])
-            self.on_sphere = bool(about.get("on_sphere", False))  # those of before had no such losses
-        except (ValueError, TypeError, KeyError) as error:
-            raise HdmlError(f"{path} must be a synthesizer, but its metadata is damaged; export the run again") from error
-
-    def synthesize(self, anchor: Vector, positive: Vector, negatives: Vectors) -> tuple[Vectors, Vectors]:
-        """Pull each negative towards the anchor at the model's own λ, generate from it, and embed the result again.
-
-        Args:
-            anchor, positive: [D], of unit length if ``on_sphere``, else unnormalised.
-            negatives: [N, D], likewise.
-
-        Returns:
-            The pulled and the synthetic embeddings, each [N, D], likewise.
-        """
-        feed = {
-            "anchors": np.repeat(anchor[None], len(negatives), axis=0),
-            "positives": np.repeat(positive[None], len(negatives), axis=0),
-            "negatives": negatives,
-            "lambda": np.array(self.pulling_share, np.float32),
-        }
-        pulled, synthetic = self._session.run(["pulled", "synthetic"], feed)
-        return pulled, synthetic
-
-
 @dataclass(frozen=True)
 class Photo:
-    """A real photo as the anchor sees it: how far, and in which direction (radians, see :class:`Compass`)."""
+    """A real photo as the anchor sees it: how far, and where it lies on the map."""
 
     id: int
     path: str
     label: str | None
     distance: float
-    angle: float
+    at: Point
 
 
 @dataclass(frozen=True)
 class Negative:
-    """A hard negative and what became of it.
+    """A hard negative, and what becomes of it at each λ of ``Look.shares``.
 
     Attributes:
         photo: the real negative; its distance is d.
-        pulled_distance: from the anchor to the pulled negative, which lies on the straight line to the real one.
-        synthetic_distance, synthetic_angle: of the re-embedded synthetic, seen from the real anchor.
-        reembedded_distance: of the synthetic from the anchor that is generated and embedded again as well.
-        nearest: the real photos nearest to the synthetic by cosine similarity, best first, the anchor possibly among them.
+        loss: the run's loss of the tuple of anchor, positive and this negative, by itself.
+        violates: whether it violates the margin there, see ``Look.violation``.
+        pulled: distances from the anchor to the pulled negative.
+        distances: from the anchor to the synthetic, which is generated from the pulled negative and embedded again.
+        reembedded: from the anchor, once that is generated and embedded again too, to the synthetic: what J_syn sees.
+        losses, violations: of the tuple of re-embedded anchor, positive and synthetic.
+        nearest: ids and scores of the real photos nearest to the synthetic by cosine similarity, best first, the anchor possibly
+            among them.
         label_kept: whether the first of them has the negative's label.
+        pulled_at, at: places of the pulled negative and of the synthetic on the map.
     """
 
     photo: Photo
-    pulled_distance: float
-    synthetic_distance: float
-    synthetic_angle: float
-    reembedded_distance: float
-    nearest: list[Result]
-    label_kept: bool
+    loss: float
+    violates: bool
+    pulled: list[float]
+    distances: list[float]
+    reembedded: list[float]
+    losses: list[float]
+    violations: list[bool]
+    nearest: list[list[tuple[int, float]]]
+    label_kept: list[bool]
+    pulled_at: list[Point]
+    at: list[Point]
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is known of a photo that is one of the nearest."""
+
+    path: str
+    label: str | None
 
 
 @dataclass(frozen=True)
@@ -121,10 +101,14 @@ class Look:
         positives: the NEIGHBORS nearest other photos of the anchor's label, nearest first.
         negatives: the nearest photo of each of the nearest other labels, nearest first.
         neighbors: the photos nearest to the anchor, whatever their label.
-        reembedded_positive_distance: between anchor and positive when both are generated and embedded again.
-        angle_share: part of the variation among directions, 0..1, that the angles keep.
-        pulling_share: λ.
+        names: of the photos that any synthetic is near, by id.
+        reembedded_positive: distance between anchor and positive when both are generated and embedded again.
+        shares: values of λ from 0 to 1, ascending, the model's own among them.
+        own: position of the model's own λ among them.
         loss: the metric loss that the run was trained with.
+        violation: in words, when a negative violates the margin.
+        on_sphere: whether distances are between unit embeddings.
+        training: λ over the run; None where the synthesizer does not know.
     """
 
     anchor: Photo
@@ -132,10 +116,75 @@ class Look:
     positives: list[Photo]
     negatives: list[Negative]
     neighbors: list[Photo]
-    reembedded_positive_distance: float
-    angle_share: float
-    pulling_share: float
+    names: dict[int, Name]
+    reembedded_positive: float
+    shares: list[float]
+    own: int
     loss: str
+    violation: str
+    on_sphere: bool
+    training: "Course | None"
+
+
+@dataclass(frozen=True)
+class Course:
+    """λ over a run: its steps in all, those done when the model was, and the stages, earliest first."""
+
+    steps: int
+    chosen: int
+    stages: list[Stage]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A photo on the map."""
+
+    id: int
+    path: str
+    label: str | None
+    at: Point
+
+
+@dataclass(frozen=True)
+class Map:
+    """The gallery in the plane of its two principal components.
+
+    Attributes:
+        dots: photos, evenly spaced by id where there are more than MAPPED.
+        photos: number of photos in the index.
+        share: part of the variance that lies in the plane.
+        trustworthiness: of the dots, see :func:`indexing.projection.trustworthiness`; None for too few.
+    """
+
+    dots: list[Dot]
+    photos: int
+    share: float
+    trustworthiness: float | None
+
+
+@dataclass(frozen=True)
+class ProbePhoto:
+    """A photo of a probe tuple; id and path are None where this index does not hold it."""
+
+    id: int | None
+    path: str | None
+    label: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of a run's probe tuples, from its first step to its last.
+
+    Attributes:
+        steps, chosen: of the run, and those done when the model was.
+        tuples: anchor, positive and negative of each.
+        looks: earliest first.
+    """
+
+    steps: int
+    chosen: int
+    tuples: list[tuple[ProbePhoto, ProbePhoto, ProbePhoto]]
+    looks: list[ProbeLook]
 
 
 class HardnessLens:
@@ -144,6 +193,7 @@ class HardnessLens:
     Attributes:
         opened: the index.
         model: fingerprint of the encoder that it is of; an index that has been changed over to another needs another lens.
+        synthesizer: the index's own.
     """
 
     def __init__(self, opened: OpenIndex) -> None:
@@ -152,14 +202,15 @@ class HardnessLens:
         path = opened.catalogue.encoder_of(self.model).with_name(SYNTHESIZER)
         if not path.is_file():
             raise NoLens(_why_no_synthesizer(opened.name, path.parent))
-        self._synthesizer = Synthesizer(path)
-        if self._synthesizer.fingerprint not in (self.model, _quantized_from(opened.catalogue.encoder_of(self.model))):
+        self.synthesizer = Synthesizer(path)
+        if self.synthesizer.fingerprint not in (self.model, _quantized_from(opened.catalogue.encoder_of(self.model))):
             raise HdmlError(
                 f"the synthesizer of the index {opened.name} must belong to its encoder {self.model}, but belongs to "
-                f"{self._synthesizer.fingerprint}; remove the index and build it anew"
+                f"{self.synthesizer.fingerprint}; remove the index and build it anew"
             )
         self.opened = opened
-        self._photos = _Photos(-1, [], np.empty((0, opened.dimension), np.float32))
+        self._photos: Photos | None = None
+        self._reading = threading.Lock()
 
     def look(self, anchor_id: int, positive_id: int | None = None) -> Look:
         """Look at the surroundings of an item.
@@ -172,9 +223,7 @@ class HardnessLens:
             NoLens: there is no photo or no such anchor, it has no label or is the only photo of it, or there is no other label.
             HdmlError: the positive is not another photo of the anchor's label.
         """
-        photos, moment = self._current_photos(), self.opened.present()
-        if {moment.model, *(item.model for item in photos.items)} != {self.model}:
-            raise NoLens(f"the index {self.opened.name} has just been changed over to another model; look again.")
+        photos = self.photos()
         anchor = photos.positions.get(anchor_id)
         if anchor is None:
             raise NoLens(f"the anchor must be a photo of the index {self.opened.name}, but it has none with id {anchor_id}.")
@@ -183,106 +232,198 @@ class HardnessLens:
         positives = _positives(photos.items, anchor, by_distance)
         positive = _chosen(photos.items, positives, positive_id)
         negatives = _negatives(photos.items, anchor, by_distance)
-        neighbors = by_distance[:NEIGHBORS]
-
-        centre = photos.vectors[anchor]
-        compass = Compass(photos.vectors[sorted({positive, *negatives, *neighbors})] - centre)
-        shown = sorted({anchor, positive, *positives[:NEIGHBORS], *negatives, *neighbors})
-        angles = dict(zip(shown, compass.angles(photos.vectors[shown] - centre), strict=True))
 
         def seen(i: int) -> Photo:
             item = photos.items[i]
-            return Photo(item.id, item.path, item.label, float(distances[i]), float(angles[i]))
+            return Photo(item.id, item.path, item.label, float(distances[i]), photos.place(photos.vectors[i]))
 
-        # The anchor and the positive pass unpulled (d = 0 and d = d⁺): every member of a synthetic tuple is generated.
-        sources = photos.vectors[[anchor, positive, *negatives]]
-        pulled, synthetic = self._synthesizer.synthesize(centre, photos.vectors[positive], sources)
-        pulled_distances = np.linalg.norm(pulled - centre, axis=1)
-        synthetic_distances = np.linalg.norm(synthetic - centre, axis=1)
-        synthetic_angles = compass.angles(synthetic - centre)
-        reembedded_distances = np.linalg.norm(synthetic - synthetic[0], axis=1)
-        found = []
-        for row, i in enumerate(negatives, start=2):
-            nearest = self.opened.search_vector(synthetic[row], k=NEAREST, moment=moment)
-            found.append(
-                Negative(
-                    photo=seen(i),
-                    pulled_distance=float(pulled_distances[row]),
-                    synthetic_distance=float(synthetic_distances[row]),
-                    synthetic_angle=float(synthetic_angles[row]),
-                    reembedded_distance=float(reembedded_distances[row]),
-                    nearest=nearest,
-                    label_kept=nearest[0].label == photos.items[i].label,
-                )
-            )
+        own = self.synthesizer.pulling_share
+        shares = sorted({*(step / STEPS for step in range(STEPS + 1)), own})
+        again = self.again(photos.vectors[[anchor, positive]])
+        found = self._become(photos, anchor, positive, negatives, shares, again)
         return Look(
             anchor=seen(anchor),
             positive=seen(positive),
             positives=[seen(i) for i in positives[:NEIGHBORS]],
-            negatives=found,
-            neighbors=[seen(i) for i in neighbors],
-            reembedded_positive_distance=float(reembedded_distances[1]),
-            angle_share=compass.share,
-            pulling_share=self._synthesizer.pulling_share,
-            loss=self._synthesizer.loss,
+            negatives=[Negative(photo=seen(i), **columns) for i, columns in zip(negatives, found, strict=True)],
+            neighbors=[seen(i) for i in by_distance[:NEIGHBORS]],
+            names={
+                item.id: Name(item.path, item.label)
+                for item in photos.items_of(each for columns in found for nearest in columns["nearest"] for each, _ in nearest)
+            },
+            reembedded_positive=float(np.linalg.norm(again[1] - again[0])),
+            shares=shares,
+            own=shares.index(own),
+            loss=self.synthesizer.loss,
+            violation=violation_rule(self.synthesizer.loss, self.synthesizer.loss_options),
+            on_sphere=self.synthesizer.on_sphere,
+            training=_course(self.synthesizer.training),
         )
 
-    def _current_photos(self) -> "_Photos":
-        """All photos of the index, read again only when the index has changed."""
-        photos, sequence = self._photos, self.opened.catalogue.sequence()
-        if photos.sequence != sequence:
-            photos = self._photos = _read_photos(self.opened, sequence, unit=self._synthesizer.on_sphere)
+    def map(self) -> Map:
+        """The gallery on one plane, on which :class:`Look` places what it shows. Raises NoLens when there is no photo."""
+        photos = self.photos()
+        dots = [
+            Dot(item.id, item.path, item.label, photos.place(vector))
+            for item, vector in ((photos.items[i], photos.vectors[i]) for i in photos.mapped)
+        ]
+        return Map(dots, len(photos.items), photos.plane.share, photos.trustworthiness)
+
+    def replay(self) -> Replay | None:
+        """The probe tuples of the run, their photos by the ids that they have here; None where the run watched none."""
+        training = self.synthesizer.training
+        if training is None or not training.looks:
+            return None
+        known = {record.hash: record for record in self.opened.catalogue.photo_records() if record.hash is not None}
+
+        def named(photo: Probed) -> ProbePhoto:
+            record = known.get(photo.hash)
+            return ProbePhoto(record.id if record else None, record.path if record else None, photo.label)
+
+        tuples = [(named(anchor), named(positive), named(negative)) for anchor, positive, negative in training.tuples]
+        return Replay(training.steps, training.chosen, tuples, training.looks)
+
+    def photos(self) -> "Photos":
+        """All photos of the index, read again only when the index has changed.
+
+        Raises:
+            NoLens: there is none, or the index has just been changed over to another model.
+        """
+        with self._reading:
+            sequence = self.opened.catalogue.sequence()
+            if self._photos is None or self._photos.sequence != sequence:
+                self._photos = _read_photos(self.opened, sequence, unit=self.synthesizer.on_sphere)
+            photos, moment = self._photos, self.opened.present()
+        if {moment.model, *photos.models} != {self.model}:
+            raise NoLens(f"the index {self.opened.name} has just been changed over to another model; look again.")
         return photos
 
+    def again(self, vectors: Vectors) -> Vectors:
+        """Anchors and positives [N, D], generated and embedded again: every member of a synthetic tuple is, and d = 0 and d = d⁺
+        are never pulled."""
+        return self.synthesizer.synthesize(vectors, vectors, vectors)[1]
 
-class Compass:
-    """Gives directions an angle: a projection on the first two principal components of some directions.
+    def tuple_losses(self, anchors: Vectors, positives: Vectors, negatives: Vectors) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The run's loss of each tuple [..., D] by itself, and whether it violates the margin: [...] each."""
+        d_ap, d_an = (np.linalg.norm(others - anchors, axis=-1) for others in (positives, negatives))
+        losses = self.synthesizer.tuple_loss(anchors, positives, negatives)
+        return losses, violated(d_ap, d_an, loss=self.synthesizer.loss, options=self.synthesizer.loss_options)
 
-    Everything on one straight line from the centre gets one angle. Angles between lines are not true ones.
-    """
+    def _become(
+        self, photos: "Photos", anchor: int, positive: int, negatives: list[int], shares: list[float], again: Vectors
+    ) -> list[dict[str, Any]]:
+        """The fields of :class:`Negative`, but the photo, of each negative.
 
-    def __init__(self, offsets: Vectors) -> None:
-        """Take the components from vectors [N, D] that start at the centre; their lengths do not matter."""
-        directions = _directions(offsets)
-        self._mean = directions.mean(axis=0)
-        _, sizes, rows = np.linalg.svd(directions - self._mean, full_matrices=False)
-        self._axes = rows[:2]
-        variation = np.square(sizes)
-        total = float(variation.sum())
-        self.share = float(variation[:2].sum()) / total if total > 0 else 1.0
-
-    def angles(self, offsets: Vectors) -> NDArray[np.float64]:
-        """Angles in radians, −π..π, of vectors [N, D] that start at the centre."""
-        across = (_directions(offsets) - self._mean) @ self._axes.T
-        vertical = across[:, 1] if across.shape[1] > 1 else np.zeros(len(across))
-        return np.asarray(np.arctan2(vertical, across[:, 0]), np.float64)
+        Args:
+            again: [2, D] anchor and positive, generated and embedded again.
+        """
+        real, centre, near = photos.vectors[negatives], photos.vectors[anchor], photos.vectors[positive]
+        made = [self.synthesizer.synthesize(centre, near, real, share) for share in shares]
+        pulled, synthetic = (np.stack(rows, axis=1) for rows in zip(*made, strict=True))  # [M, S, D]
+        real_losses, real_violations = self.tuple_losses(centre[None], near[None], real)
+        losses, violations = self.tuple_losses(again[0], again[1], synthetic)
+        nearest = photos.search(synthetic.reshape(-1, synthetic.shape[-1]), NEAREST)
+        kept = [photos.items[row[0][0]].label for row in nearest]
+        columns = {
+            "pulled": np.linalg.norm(pulled - centre, axis=-1),
+            "distances": np.linalg.norm(synthetic - centre, axis=-1),
+            "reembedded": np.linalg.norm(synthetic - again[0], axis=-1),
+            "losses": losses,
+            "violations": violations,
+            "pulled_at": photos.plane.place(pulled),
+            "at": photos.plane.place(synthetic),
+        }
+        found = []
+        for row, i in enumerate(negatives):
+            own = range(row * len(shares), (row + 1) * len(shares))
+            found.append(
+                {
+                    "loss": float(real_losses[row]),
+                    "violates": bool(real_violations[row]),
+                    "nearest": [[(photos.items[each].id, score) for each, score in nearest[place]] for place in own],
+                    "label_kept": [kept[place] == photos.items[i].label for place in own],
+                    **{name: values[row].tolist() for name, values in columns.items()},
+                }
+            )
+        return found
 
 
 @dataclass(frozen=True)
-class _Photos:
-    """Items by id with their embeddings [N, D] in the synthesizer's space, as of one sequence number of the catalogue."""
+class Photos:
+    """Items by id with their embeddings, as of one sequence number of the catalogue.
+
+    Attributes:
+        units: [N, D].
+        vectors: [N, D] in the synthesizer's space; those of units themselves on the sphere.
+    """
 
     sequence: int
     items: list[Item]
+    units: Vectors
     vectors: Vectors
+
+    @cached_property
+    def models(self) -> set[str]:
+        return {item.model for item in self.items}
 
     @cached_property
     def positions(self) -> dict[int, int]:
         return {item.id: i for i, item in enumerate(self.items)}
 
+    @cached_property
+    def labels(self) -> list[str]:
+        """All labels, sorted."""
+        return sorted({item.label for item in self.items if item.label is not None})
 
-def _read_photos(opened: OpenIndex, sequence: int, *, unit: bool) -> _Photos:
+    @cached_property
+    def label_numbers(self) -> NDArray[np.int64]:
+        """[N] of each photo the position of its label in labels; −1 for those without one."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        return np.array([-1 if item.label is None else numbers[item.label] for item in self.items], np.int64)
+
+    @cached_property
+    def mapped(self) -> list[int]:
+        """Positions of the photos that the map is made of and shows."""
+        count = len(self.items)
+        return [i * count // min(count, MAPPED) for i in range(min(count, MAPPED))]
+
+    @cached_property
+    def plane(self) -> Projection:
+        return principal_plane(self.vectors[self.mapped])
+
+    @cached_property
+    def trustworthiness(self) -> float | None:
+        points = self.vectors[self.mapped]
+        return trustworthiness(points, self.plane.place(points))
+
+    def place(self, vector: Vectors) -> Point:
+        """Where a vector [D] lies on the map."""
+        x, y = self.plane.place(vector)
+        return float(x), float(y)
+
+    def search(self, vectors: Vectors, k: int) -> list[list[tuple[int, float]]]:
+        """Positions and scores of the k photos nearest to each vector [M, D] by cosine similarity, all compared with all."""
+        import faiss
+
+        wanted = np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+        scores, rows = faiss.knn(wanted, self.units, min(k, len(self.units)), metric=faiss.METRIC_INNER_PRODUCT)
+        return [list(zip(map(int, row), map(float, of), strict=True)) for row, of in zip(rows, scores, strict=True)]
+
+    def items_of(self, ids: Iterable[int]) -> list[Item]:
+        return [self.items[self.positions[each]] for each in sorted(set(ids))]
+
+
+def _course(training: Training | None) -> Course | None:
+    return None if training is None else Course(training.steps, training.chosen, training.stages)
+
+
+def _read_photos(opened: OpenIndex, sequence: int, *, unit: bool) -> Photos:
     items = opened.catalogue.items()
     if not items:
         raise NoLens(f'the index {opened.name} must hold photos, but it has none that can be read; run "hdml index" again')
-    vectors = np.stack([item.vector * np.float32(1 if unit else item.norm) for item in items])
-    return _Photos(sequence, items, vectors)
-
-
-def _directions(offsets: Vectors) -> Vectors:
-    """Unit vectors; a photo that coincides with the centre keeps its zero."""
-    lengths = np.linalg.norm(offsets, axis=1, keepdims=True)
-    return np.asarray(offsets / np.where(lengths > 0, lengths, 1), np.float32)
+    units = np.stack([item.vector for item in items])
+    norms = np.array([item.norm for item in items], np.float32)
+    return Photos(sequence, items, units, units if unit else units * norms[:, None])
 
 
 def _positives(items: list[Item], anchor: int, by_distance: list[int]) -> list[int]:
@@ -316,9 +457,11 @@ def _negatives(items: list[Item], anchor: int, by_distance: list[int]) -> list[i
         label = items[i].label
         if label is not None and label != items[anchor].label:
             nearest.setdefault(label, i)
+            if len(nearest) == NEGATIVES:
+                break
     if not nearest:
         raise NoLens(f"every labelled photo of this index is a {items[anchor].label}; negatives need a second label.")
-    return list(nearest.values())[:NEGATIVES]
+    return list(nearest.values())
 
 
 def _quantized_from(encoder: Path) -> str | None:

@@ -5,6 +5,7 @@ apart. Only what a command trained holds a real network.
 """
 
 import colorsys
+import hashlib
 import json
 import os
 import subprocess
@@ -265,7 +266,14 @@ def write_stranger(
     return path
 
 
-def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: bool = False) -> Path:
+def write_tiny_synthesizer(
+    path: Path,
+    metadata: EncoderMetadata,
+    *,
+    on_sphere: bool = False,
+    share: float = 0.5,
+    training: dict[str, Any] | None = None,
+) -> Path:
     """anchors, positives, negatives, lambda → pulled (by the rule) and synthetic (pulled, a little mixed)."""
     dimension = metadata.dimension
     mixing = 0.95 * np.eye(dimension) + 0.05 * np.roll(np.eye(dimension), 1, axis=0)
@@ -295,12 +303,44 @@ def write_tiny_synthesizer(path: Path, metadata: EncoderMetadata, *, on_sphere: 
         "format": 1,
         "dimension": dimension,
         "fingerprint": metadata.fingerprint,
-        "lambda": 0.5,
+        "lambda": share,
+        **({} if training is None else {"training": training}),
         "on_sphere": on_sphere,
         "method": "hdml",
         "loss": "npair",
     }
     return save_graph(path, nodes, inputs, outputs, weights, json.dumps(about))
+
+
+def tiny_training(photos: Path, *members: tuple[str, str, str]) -> dict[str, Any]:
+    """What a synthesizer may know of its run: 40 steps, λ from 1 to 0.3, and probe tuples of photos of a folder.
+
+    Args:
+        members: paths of anchor, positive and negative; of the distances that are told, each is ten times the step's λ plus a
+            number of its own.
+    """
+    stages = [[0, 1.0], [16, 0.7], [32, 0.37], [40, 0.3]]
+    names = ("d_ap", "d_an", "pulled", "again_ap", "reembedded")
+    looks = [
+        {
+            "step": step,
+            "share": share,
+            **{name: [round(10 * share + number, 5) for _ in members] for number, name in enumerate(names)},
+            "label_kept": [share < 0.5 for _ in members],
+        }
+        for step, share in stages
+    ]
+    tuples = [
+        [
+            {
+                "label": Path(path).parent.name,
+                "hash": hashlib.blake2b((photos / path).read_bytes(), digest_size=20).hexdigest(),
+            }
+            for path in paths
+        ]
+        for paths in members
+    ]
+    return {"steps": 40, "chosen": 32, "stages": stages, "probes": {"tuples": tuples, "looks": looks}}
 
 
 def save_graph(

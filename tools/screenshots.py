@@ -75,9 +75,10 @@ def photograph(page: Page, address: str, query: Path, out: Path, name: str) -> N
     page.wait_for_function(DRAWN, arg="photo-search")
     save(page, out / f"search-{name}.jpg")
     page.locator("photo-search .lens").nth(1).click()
-    page.locator("hardness-lens tbody tr").first.wait_for()
+    page.locator("hardness-lens .end.negative").first.wait_for()
+    page.locator("hardness-lens .tile").first.wait_for()
     page.wait_for_function(DRAWN, arg="hardness-lens")
-    page.wait_for_timeout(1500)  # the pictures inside the figure tell nobody that they are loaded
+    page.wait_for_timeout(1500)  # the pictures of the map tell nobody that they are loaded
     save(page, out / f"lens-{name}.jpg")
 
 

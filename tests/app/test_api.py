@@ -21,7 +21,8 @@ import app.uploads
 import indexing.catalogue
 import indexing.database
 from app.galleries import Galleries
-from app.handlers import search, surprising_anchor
+from app.handlers import search
+from app.lens import surprising_anchor
 from app.questions import Question
 from app.server import create_app
 from indexing.bundle import pack_index

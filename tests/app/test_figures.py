@@ -1,14 +1,12 @@
-"""The lens's figure is true: points lie where the numbers say, and pulled negatives on the line to the anchor."""
+"""The figure's marks lie where the numbers are."""
 
-import math
-from dataclasses import asdict
-from typing import Any
+import io
 
 import pytest
-from fastapi.testclient import TestClient
-from plotly.graph_objects import Figure
+from PIL import Image
 
-from app.figures import lens_figure
+from app.drawing import Path, Picture, Text, to_svg
+from app.figures import WIDTH, ruler_figure, ticks
 from indexing.hardness import HardnessLens, Look
 from indexing.search import OpenIndex
 
@@ -18,49 +16,55 @@ def look(opened: OpenIndex) -> Look:
     return HardnessLens(opened).look(opened.catalogue.items("blue-left")[0].id)
 
 
-def trace(figure: dict[str, Any], name: str) -> list[tuple[float, float]]:
-    (found,) = [trace for trace in figure["data"] if trace["name"] == name]
-    return list(zip(found["x"], found["y"], strict=True))
+def photo(_: int) -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", (8, 8), "grey").save(target, "JPEG")
+    return target.getvalue()
 
 
-def test_every_point_is_at_its_true_distance_from_the_anchor(look: Look) -> None:
-    figure = lens_figure(look, "photos")
-    for name, distances in {
-        "positive": [look.positive.distance],
-        "negatives": [negative.photo.distance for negative in look.negatives],
-        "pulled negatives": [negative.pulled_distance for negative in look.negatives],
-        "synthetics": [negative.synthetic_distance for negative in look.negatives],
-    }.items():
-        assert [math.hypot(x, y) for x, y in trace(figure, name)] == pytest.approx(distances)
+def middle(path: Path) -> float:
+    xs = [x for x, _ in path.points]
+    return (min(xs) + max(xs)) / 2
 
 
-def test_pulled_negatives_lie_on_the_line_to_their_negatives(look: Look) -> None:
-    figure = lens_figure(look, "photos")
-    for (x, y), (pulled_x, pulled_y) in zip(trace(figure, "negatives"), trace(figure, "pulled negatives"), strict=True):
-        assert x * pulled_y - y * pulled_x == pytest.approx(0, abs=1e-9)
-        assert x * pulled_x + y * pulled_y > 0
+@pytest.mark.parametrize("place", [None, 0, 100])
+def test_marks_lie_at_their_distances(look: Look, place: int | None) -> None:
+    drawing = ruler_figure(look, photo, place=place)
+    at = look.own if place is None else place
+    texts = {part.text: part.at[0] for part in drawing.parts if isinstance(part, Text)}
+    numbers = [part for part in drawing.parts if isinstance(part, Text) and (part.anchor, part.colour) == ("middle", "#62625e")]
+    scale = sorted((float(part.text), part.at[0]) for part in numbers)
+    (zero, start), (last, end) = scale[0], scale[-1]
+    assert zero == 0
+
+    def distances(corners: int, colour: str, *, stroked: bool) -> list[float]:
+        found = [
+            (part.points[0][1], middle(part))
+            for part in drawing.parts
+            if isinstance(part, Path) and part.closed and len(part.points) == corners and part.points[0][1] < drawing.height - 30
+            if (part.stroke if stroked else part.fill) == colour
+        ]
+        return [(x - start) / (end - start) * last for _, x in sorted(found)]
+
+    close = {"abs": 0.005 * last}
+    assert distances(40, "#b3380a", stroked=False) == pytest.approx([n.photo.distance for n in look.negatives], **close)
+    pulled = [x for x in distances(4, "#b3380a", stroked=True) if x >= 0]  # the frames of photos lie left of the scale
+    assert pulled == pytest.approx([n.pulled[at] for n in look.negatives], **close)
+    assert distances(10, "#2f55d4", stroked=True) == pytest.approx([n.reembedded[at] for n in look.negatives], **close)
+    assert f"λ = {look.shares[at]:.3f}" in texts
+    assert len([part for part in drawing.parts if isinstance(part, Picture)]) == 2 + 4 * len(look.negatives)
 
 
-def test_every_neighbour_is_shown_once(look: Look) -> None:
-    figure = lens_figure(look, "photos")
-    names = ("positive", "negatives", "other labels nearby", "anchor’s label nearby")
-    shown = [point[0] for trace in figure["data"] if trace["name"] in names for point in trace["customdata"]]
-    assert len(shown) == len(set(shown))
-    assert {photo.id for photo in look.neighbors} <= set(shown)
+def test_photos_that_are_gone_leave_their_frames(look: Look) -> None:
+    drawing = ruler_figure(look, lambda _: None)
+    assert not [part for part in drawing.parts if isinstance(part, Picture)]
+    assert "d⁺" in to_svg(drawing)
+    assert drawing.width == WIDTH
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_plotly_accepts_the_figure(look: Look, dark: bool) -> None:
-    figure = Figure(lens_figure(look, "photos", dark=dark))
-    pictures = [image.source for image in figure.layout.images]
-    assert pictures[0] == f"/image/{look.anchor.id}?index=photos&size=96"
-    assert len(pictures) == 2 + len(look.negatives)
-
-
-def test_route_answers_the_numbers_and_the_figure(client: TestClient, look: Look) -> None:
-    answer = client.get(f"/v1/lens?anchor={look.anchor.id}&positive={look.positive.id}&theme=dark").json()
-    numbers = asdict(look)
-    assert {name: answer[name] for name in numbers} == numbers
-    assert answer["figure"] == lens_figure(look, "photos", dark=True)
-    surprising = client.get("/v1/lens").json()
-    assert len(surprising["negatives"]) == 3
+@pytest.mark.parametrize("most", [0.003, 0.7, 1.0, 13.0, 4000.0])
+def test_ticks_are_few_and_round(most: float) -> None:
+    found = ticks(most)
+    assert found[0] == 0
+    assert 3 <= len(found) <= 8
+    assert most * 0.6 < found[-1] <= most

@@ -16,7 +16,7 @@ from hdml.class_split import split_classes
 from hdml.data import read_labelled_folder
 from hdml.distributed import ALONE, Processes, join, launch
 from hdml.model import build_backbone
-from hdml.run import CHECKPOINT, LOG, MODEL, read_log
+from hdml.run import CHECKPOINT, LOG, MODEL, PROBES, read_log
 from hdml.train import TrainConfig, TrainProgress, train
 from indexing.errors import HdmlError
 
@@ -120,7 +120,7 @@ def test_two_processes_equal_one_after_ten_steps(alone: Path, together: Path) ->
 
 
 def test_first_process_alone_writes(together: Path) -> None:
-    assert {file.name for file in (together / "0").iterdir()} == {CHECKPOINT, MODEL, LOG}
+    assert {file.name for file in (together / "0").iterdir()} == {CHECKPOINT, MODEL, LOG, PROBES}
     assert list((together / "1").iterdir()) == []
 
 

@@ -408,6 +408,7 @@ def test_synthesizer_says_whose_it_is_and_passed_its_check(synthesizer: Synthesi
         "lambda": 0.7,
         "method": "hdml",
         "loss": "triplet",
+        "loss_options": {},
         "on_sphere": False,
     }
     assert 0 <= synthesizer.difference <= PARITY_TOLERANCE
