@@ -64,15 +64,6 @@ def make_router(galleries: Galleries) -> APIRouter:
         """The labels of an index."""
         return handlers.list_labels(galleries.index(index))
 
-    @router.get("/v1/items")
-    def items(
-        index: IndexName = None,
-        label: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000, description="Most items wanted.")] = 200,
-    ) -> dict[str, Any]:
-        """The first items of a label, or a few of the whole index, and how many there are in total."""
-        return handlers.list_items(galleries.index(index), label, limit=limit)
-
     @router.get("/v1/lens")
     def lens(
         index: IndexName = None,

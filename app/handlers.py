@@ -6,8 +6,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from app.figures import lens_figure
 from app.galleries import Galleries
 from app.thumbnails import known_path
@@ -18,9 +16,8 @@ from indexing.grouping import group_copies
 from indexing.hardness import SYNTHESIZER, NoLens
 from indexing.search import MinScore, OpenIndex, answer
 
-_SAMPLE = 24
 # A photo may take 600 MB while it is decoded, and its embedding every core.
-_DECODING = threading.Semaphore(2)
+DECODING = threading.Semaphore(2)
 
 
 def list_indexes(galleries: Galleries) -> dict[str, Any]:
@@ -52,7 +49,7 @@ def search(
     started, wanted = time.perf_counter(), 2 * k if group else k
     match upload, item_id:
         case Upload(name, content), None:
-            with _DECODING:
+            with DECODING:
                 query, results = name, opened.search_photo(content, k=wanted, where=where)
         case None, int():
             known_path(opened, item_id)
@@ -61,7 +58,7 @@ def search(
             raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
     copies = None
     if group:
-        with _DECODING:
+        with DECODING:
             results, copies = group_copies(opened, results, k)
     return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score, copies=copies)
 
@@ -69,31 +66,6 @@ def search(
 def list_labels(opened: OpenIndex) -> dict[str, Any]:
     """Labels, sorted, with their number of photos."""
     return {"labels": [{"label": label, "items": count} for label, count in opened.catalogue.labels().items()]}
-
-
-def list_items(opened: OpenIndex, label: str | None, *, limit: int) -> dict[str, Any]:
-    """The first items of a label; without one, a few that give an impression of the gallery. ``total`` counts all of them."""
-    if label is None:
-        return {"items": _sample(opened)[:limit], "total": opened.item_count}
-    total = opened.catalogue.labels().get(label, 0)
-    return {"items": _items_of(opened, label, limit=limit), "total": total}
-
-
-def _items_of(opened: OpenIndex, label: str, *, limit: int) -> list[dict[str, Any]]:
-    return [{"id": item_id, "path": path, "label": label} for item_id, path in opened.catalogue.photos(label, limit=limit)]
-
-
-def _sample(opened: OpenIndex) -> list[dict[str, Any]]:
-    """One photo of each of a few labels, evenly spread; of a gallery without labels, photos that have a direction in common."""
-    labels = list(opened.catalogue.labels())
-    if labels:
-        chosen = [labels[i * len(labels) // min(len(labels), _SAMPLE)] for i in range(min(len(labels), _SAMPLE))]
-        return [item for label in chosen for item in _items_of(opened, label, limit=1)]
-    if opened.item_count == 0:
-        return []
-    moment = opened.present()
-    results = opened.search_vector(np.ones(moment.dimension, np.float32), k=_SAMPLE, moment=moment)
-    return [{"id": result.id, "path": result.path, "label": result.label} for result in results]
 
 
 def look(

@@ -40,6 +40,8 @@ DELETE FROM models WHERE id != (SELECT value FROM meta WHERE key = 'model');
 UPDATE vectors SET model = 1; UPDATE models SET id = 1; UPDATE meta SET value = 1 WHERE key = 'model';
 DELETE FROM meta WHERE key IN ('migration', 'manifest');
 """
+# What people have said of results, and the photos that they sent for it, is nobody else's.
+_NO_MARKS = "DELETE FROM marks; DELETE FROM query_photos;"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _copy_catalogue(catalogue: Catalogue, copy: Path, gallery: str) -> None:
     copy.unlink(missing_ok=True)
     catalogue.copy_to(copy)
     with in_words(copy), closing(connect(copy)) as connection:
-        connection.executescript(_ONE_MODEL)
+        connection.executescript(_ONE_MODEL + _NO_MARKS)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM items WHERE state != 'ready'")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'gallery'", (gallery,))

@@ -22,10 +22,11 @@ from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import PhotoFile
+from indexing.marks import MARK, MARKS, MARKS_SCHEMA, Mark, QueryPhoto, as_mark
 
 CATALOGUE = "catalogue.sqlite"
 MODELS = "models"  # folder of the encoders that came after the first
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;  -- 'model' is the one that searches compare by
 CREATE TABLE models (
@@ -60,6 +61,7 @@ CREATE TABLE vectors (
     PRIMARY KEY (item, model)
 );
 CREATE TABLE excluded (glob TEXT PRIMARY KEY) WITHOUT ROWID;  -- of paths that are left out though their files are there
+{MARKS_SCHEMA}
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 # Items keep their ids; what version 1 numbered its changes by is kept as the number of every item's last one.
@@ -81,6 +83,8 @@ DELETE FROM sqlite_sequence WHERE name = 'items';
 INSERT INTO sqlite_sequence SELECT 'items', seq FROM last_id;
 DROP TABLE last_id;
 """
+_FROM_VERSION_2 = f"{MARKS_SCHEMA} PRAGMA user_version = 3;"
+_MIGRATIONS = {1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
 # What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
 _WALK = """
 DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending; DROP TABLE IF EXISTS missing;
@@ -213,6 +217,16 @@ _ITEM = f"items.id, path, label, attributes, width, height, vector, norm, ({_FIN
 _KEEP_MIGRATION = "INSERT OR REPLACE INTO meta VALUES ('migration', ?)"
 _LIVE_MODEL = f"SELECT id, fingerprint, dimension FROM models WHERE id = ({_LIVE})"
 _ROWS_AT_A_TIME = 4096
+ORDERS = {
+    "id": "id",
+    "path": "path",
+    "label": "label IS NULL, label, path",
+    "newest": "mtime_ns DESC, id",
+    "oldest": "mtime_ns IS NULL, mtime_ns, id",
+    "largest": "width * height DESC, id",
+    "smallest": "width IS NULL, width * height, id",
+}
+"""Orders that items can be listed in."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +308,20 @@ class PhotoRecord:
     size: int
     mtime_ns: int
     hash: bytes | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list shows of an item; width, height (pixels), size (bytes) and time are None where no photo has been seen."""
+
+    id: int
+    path: str
+    label: str | None
+    attributes: dict[str, str]
+    width: int | None
+    height: int | None
+    size: int | None
+    mtime_ns: int | None
 
 
 @dataclass(frozen=True)
@@ -512,8 +540,9 @@ class Catalogue:
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if self._version() == 1:
-            self._migrate()
+        for version, statements in _MIGRATIONS.items():
+            if self._version() == version:
+                self._migrate(version, statements)
         if (version := self._version()) != SCHEMA_VERSION:
             raise HdmlError(
                 f"{self.path} must be a catalogue of version {SCHEMA_VERSION}, but is of version {version}, of another hdml; "
@@ -521,13 +550,13 @@ class Catalogue:
             )
         self._connection.execute("PRAGMA foreign_keys = ON")
 
-    def _migrate(self) -> None:
+    def _migrate(self, version: int, statements: str) -> None:
         try:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_FROM_VERSION_1} COMMIT;")
+            self._connection.executescript(f"BEGIN IMMEDIATE; {statements} COMMIT;")
         except sqlite3.OperationalError:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if self._version() == 1:  # else another process has done it meanwhile
+            if self._version() == version:  # else another process has done it meanwhile
                 raise
 
     def _version(self) -> int:
@@ -978,6 +1007,51 @@ class Catalogue:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
 
+    # Right and wrong marks
+
+    def mark(self, query: int | QueryPhoto, item: int, *, right: bool) -> int:
+        """Keep what somebody says of an item as an answer to a query, in place of what was said before; returns the mark's id.
+
+        Args:
+            query: another searchable item, or a photo that was sent, which is kept while it has a mark.
+
+        Raises:
+            HdmlError: the query is the item, or either can not be found.
+        """
+        if query == item:
+            raise HdmlError(f"a mark is of two photos, but item {item} was marked as an answer to itself; choose another result")
+        ids = [item] if isinstance(query, QueryPhoto) else [query, item]
+        with self._write() as connection:
+            for each in ids:
+                if connection.execute("SELECT 1 FROM items WHERE id = ? AND state = 'ready'", (each,)).fetchone() is None:
+                    raise HdmlError(
+                        f"a mark is of photos that can be found, but the index {self.path.parent.name} has no item with id {each}"
+                    )
+            values: dict[str, Any] = {"query": query, "photo": None, "item": item, "right": right, "marked": _now()}
+            if isinstance(query, QueryPhoto):
+                kept = (query.hash, query.name, query.size, query.jpeg)
+                connection.execute("INSERT OR IGNORE INTO query_photos VALUES (?, ?, ?, ?)", kept)
+                values |= {"query": None, "photo": query.hash}
+            ((mark_id,),) = connection.execute(MARK, values).fetchall()
+        return int(mark_id)
+
+    def marks(self) -> list[Mark]:
+        """All marks, in the order in which they were first made; those of photos that are gone too."""
+        return [as_mark(row) for row in self._rows(f"{MARKS} ORDER BY marks.id")]
+
+    def query_photo(self, mark_id: int) -> QueryPhoto | None:
+        """The photo that was sent as the query of a mark; None when there is none."""
+        query = "SELECT query_photos.* FROM query_photos JOIN marks ON photo = hash WHERE id = ?"
+        found = self._rows(query, mark_id)
+        return QueryPhoto(*found[0]) if found else None
+
+    def unmark(self, mark_id: int) -> bool:
+        """Forget a mark, and with its last mark a query photo that was sent; returns whether there was one of that id."""
+        with self._write() as connection:
+            count = connection.execute("DELETE FROM marks WHERE id = ?", (mark_id,)).rowcount
+            connection.execute("DELETE FROM query_photos WHERE hash NOT IN (SELECT photo FROM marks WHERE photo IS NOT NULL)")
+        return count > 0
+
     # Changing over to another model
 
     def add_model(self, fingerprint: str, dimension: int) -> Model:
@@ -1084,6 +1158,47 @@ class Catalogue:
             yield self._connection
 
     # Reading, for pages
+
+    def ordered(self, where: Filter | None, order: str) -> NDArray[np.int64]:
+        """Ids of the searchable items that a filter lets through, None for all, in an order of :data:`ORDERS`."""
+        condition, values = where.sql() if where else ("TRUE", [])
+        rows = self._rows(f"SELECT id FROM items WHERE state = 'ready' AND {condition} ORDER BY {ORDERS[order]}", *values)
+        return np.fromiter((item_id for (item_id,) in rows), np.int64, len(rows))
+
+    def listed(self, ids: list[int]) -> list[Listed]:
+        """What a list shows of some searchable items, in the order of their ids given; those that are gone are left out."""
+        columns = "id, path, label, attributes, width, height, size, mtime_ns"
+        query = f"SELECT {columns} FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
+        rows = self._rows(query, json.dumps(ids))
+        with understood(self.path):
+            found = {
+                item_id: Listed(item_id, path, label, json.loads(attributes), *seen)
+                for item_id, path, label, attributes, *seen in rows
+            }
+        return [found[item_id] for item_id in ids if item_id in found]
+
+    def bytes_of_photos(self) -> int:
+        """Bytes that the files of all searchable items have together."""
+        ((total,),) = self._rows("SELECT TOTAL(size) FROM items WHERE state = 'ready'")
+        return int(total)
+
+    def shorter_sides(self) -> dict[int, int]:
+        """Lengths of the photos' shorter sides in pixels, ascending, each with its number of searchable items."""
+        query = """
+            SELECT MIN(width, height) AS side, COUNT(*) FROM items WHERE state = 'ready' AND width IS NOT NULL
+            GROUP BY side ORDER BY side
+        """
+        return dict(self._rows(query))
+
+    def attribute_values(self, most: int) -> list[tuple[str, str, int]]:
+        """Names and values of attributes with their number of searchable items, the most frequent ones, by name and number."""
+        query = """
+            SELECT * FROM (
+                SELECT key, value, COUNT(*) AS items FROM items, json_each(attributes) WHERE state = 'ready'
+                GROUP BY key, value ORDER BY items DESC, key, value LIMIT ?
+            ) ORDER BY key, items DESC, value
+        """
+        return self._rows(query, most)
 
     def photos(self, label: str, *, limit: int, offset: int = 0) -> list[tuple[int, str]]:
         """Ids and paths of searchable items of a label, by id; no vector is read."""

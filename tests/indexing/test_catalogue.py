@@ -345,10 +345,10 @@ def test_a_damaged_catalogue_is_said(tmp_path: Path, content: bytes) -> None:
 
 def test_a_catalogue_of_a_later_version_is_said(index_dir: Path) -> None:
     connection = sqlite3.connect(index_dir / CATALOGUE)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
     with pytest.raises(
-        HdmlError, match="must be a catalogue of version 2, but is of version 3, of another hdml; update this one"
+        HdmlError, match="must be a catalogue of version 3, but is of version 4, of another hdml; update this one"
     ):
         Catalogue(index_dir)
 
