@@ -86,27 +86,36 @@ export function isDark() {
   return document.body.classList.contains("dark");
 }
 
-/** What to run before anything can be searched, each line with a button that copies it. */
+/** A command with a button that copies it. */
+export function commandLine(command) {
+  const copy = make("button", { type: "button", className: "quiet", textContent: "Copy", ariaLabel: `Copy ${command}` });
+  const code = make("code", {}, command);
+  copy.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code); // browsers lend the clipboard only to some pages
+    }
+  };
+  return make("div", { className: "command" }, code, copy);
+}
+
+/** What to run before anything can be searched. */
 export function firstSteps() {
   const steps = [
     ["Fine-tune an embedding on your labelled photos", "hdml train photos/"],
     ["Embed a folder and build its index", "hdml index ./gallery"],
     ["Open this page again", "hdml serve"],
   ];
-  const items = steps.map(([what, command]) => {
-    const copy = make("button", { type: "button", className: "quiet", textContent: "Copy" });
-    copy.onclick = async () => {
-      await navigator.clipboard.writeText(command);
-      copy.textContent = "Copied";
-    };
-    return make("li", {}, make("span", {}, what), make("div", { className: "command" }, make("code", {}, command), copy));
-  });
   return make(
     "div",
     { className: "first-steps" },
     make("h2", {}, "Nothing is indexed yet"),
-    make("p", {}, "Three commands take you from a folder of photos to a page that finds them. No photos at hand? hdml demo draws some."),
-    make("ol", {}, ...items),
+    make("p", {}, "Three commands take you from a folder of photos to a page that finds them."),
+    make("ol", {}, ...steps.map(([what, command]) => make("li", {}, make("span", {}, what), commandLine(command)))),
+    make("div", { className: "aside" }, make("h3", {}, "No photos at hand?"),
+      make("p", {}, "One command draws a set of butterflies, trains on it in a few minutes, indexes it and opens this page."), commandLine("hdml demo")),
   );
 }
 
