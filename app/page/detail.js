@@ -8,7 +8,7 @@ const NEIGHBOURS = 12;
  * A dialog about one item: large, with what is known of it, its own neighbours, and why it was found.
  *
  * `acts` has `more`, `less`, `search` and `lens` of an item, `open` of an id, `close`, `closed` of an id, `siblings` for the ids
- * that arrows go through, `scoreOf` for what an answer says of an id, and `question` for what was asked.
+ * that arrows go through, `found` for what the answer holds of an id, and `question` for what was asked.
  */
 export function detailDialog(place, acts) {
   let shown = null, turn = 0;
@@ -17,6 +17,7 @@ export function detailDialog(place, acts) {
   const why = toggle("why", "Why?", "Which regions of both photos matter for this match");
   const buttons = { search: button("search", "Search from this"), more: button("more", "More like this"), less: button("less", "Less like this"), lens: button("lens", "Lens") };
   const previous = button("previous", "", "Previous photo (left arrow)"), next = button("next", "", "Next photo (right arrow)"), close = button("close", "", "Close (Escape)");
+  close.autofocus = true;
   const score = make("div", { className: "of-query" }), known = make("dl"), neighbours = make("div", { className: "strip", role: "group", ariaLabel: "Photos like this one" });
   const heading = make("h3", {}, "Its own neighbours"), failure = make("p", { className: "failed", role: "alert", hidden: true });
   const head = make("div", { className: "detail-head" }, title, previous, next, close);
@@ -66,7 +67,15 @@ export function detailDialog(place, acts) {
     const ids = acts.siblings(), at = ids.indexOf(shown.id);
     previous.disabled = at <= 0;
     next.disabled = at < 0 || at === ids.length - 1;
-    score.replaceChildren(...acts.scoreOf(shown.id));
+    const item = acts.found(shown.id);
+    score.replaceChildren(...(item?.parts ?? []));
+    if (item) entitle(item);
+  }
+
+  function entitle({ label, path: where }) {
+    title.textContent = label ?? where.split("/").at(-1);
+    path.textContent = where;
+    picture.alt = label ?? where;
   }
 
   function fail(error) {
@@ -77,11 +86,11 @@ export function detailDialog(place, acts) {
   async function fill(id, index, isAnswer) {
     const mine = ++turn;
     shown = { id, index };
+    title.textContent = path.textContent = "…";
     rank();
     why.hidden = !isAnswer;
     why.ariaPressed = "false";
     failure.hidden = true;
-    title.textContent = path.textContent = "…";
     known.replaceChildren();
     neighbours.replaceChildren();
     picture.src = pictureOf(id, index, 960);
@@ -97,10 +106,8 @@ export function detailDialog(place, acts) {
   }
 
   function tellOf(item) {
-    const { label, path: where, width, height, size, changed, attributes, id, model } = item;
-    title.textContent = label ?? where.split("/").at(-1);
-    path.textContent = where;
-    picture.alt = label ?? where;
+    const { width, height, size, changed, attributes, id, model } = item;
+    entitle(item);
     const pairs = [
       ["Photo", width && height && `${width} × ${height} px`],
       ["File", size && bytes(size)],

@@ -7,20 +7,24 @@ const SIGNS = { match: "✓", unsure: "?", "no match": "–" };
 const KEYS = { "+": "more", "-": "less", s: "search", l: "lens" };
 
 /** A verdict as a word, a sign and a colour. */
-export function verdictMark(verdict) {
+function verdictMark(verdict) {
   return make("span", { className: `verdict ${verdict.replace(" ", "-")}` }, make("span", { ariaHidden: "true" }, SIGNS[verdict]), verdict);
 }
 
-/** A score as a bar from 0 to 1, with marks where a match begins and where no match ends, and what that means on hover and focus. */
-export function scoreBar(score, verdict, calibration) {
+/** A score from 0 to 1 as `bar`, with marks where a match begins and where no match ends, and what that means on hover and focus; beside it `value` and `mark`. */
+export function scoreParts(score, verdict, calibration) {
   const fill = make("i");
   fill.style.width = `${100 * Math.max(0, score)}%`;
   const marks = calibration ? [calibration.unsure, calibration.match].map((least) => make("u")) : [];
   marks.forEach((mark, i) => (mark.style.left = `${100 * Math.max(0, [calibration.unsure, calibration.match][i])}%`));
   const bar = make("span", { className: "bar" }, make("span", { className: "track" }, fill), ...marks);
   const meaning = make("span", { className: "meaning", role: "tooltip" }, meaningOf(score, verdict, calibration));
-  const value = make("span", { className: "value" }, score.toFixed(3));
-  return make("button", { type: "button", className: "score", ariaLabel: `Score ${score.toFixed(3)}. ${meaning.textContent}` }, bar, value, meaning);
+  const name = `Score ${score.toFixed(3)}${verdict ? `, ${verdict}` : ""}. ${meaning.textContent}`;
+  return {
+    bar: make("button", { type: "button", className: `score ${verdict ? verdict.replace(" ", "-") : ""}`, ariaLabel: name }, bar, meaning),
+    value: make("span", { className: "value" }, score.toFixed(3)),
+    mark: verdict ? verdictMark(verdict) : "",
+  };
 }
 
 function meaningOf(score, verdict, calibration) {
@@ -85,12 +89,12 @@ function card(item, index, calibration, acts, { more, less, canSubtract }) {
   ];
   buttons[1].hidden = !canSubtract;
   const frame = make("div", { className: "picture" }, photo, make("div", { className: "acts" }, ...buttons));
-  if (verdict) frame.append(verdictMark(verdict));
   const made = make("li", { className: "card" }, frame);
   made.dataset.id = id;
   made.style.setProperty("--ratio", Math.min(WIDEST, Math.max(NARROWEST, width && height ? width / height : 1)));
-  if (score !== undefined) made.append(scoreBar(score, verdict, calibration));
-  made.append(make("b", { className: "label", title: name, dir: "auto" }, name), make("p", { className: "path", title: path }, make("bdi", {}, path)));
+  const { bar, value, mark } = score === undefined ? { bar: "", value: "", mark: "" } : scoreParts(score, verdict, calibration);
+  const known = make("div", { className: "line" }, make("b", { className: "label", title: name, dir: "auto" }, name), value);
+  made.append(bar, known, make("div", { className: "line" }, make("p", { className: "path", title: path }, make("bdi", {}, path)), mark));
   reachable(made, false);
   return made;
 }

@@ -13,7 +13,7 @@ export function queryPanel(element, { onPhoto, onCrop, onClear, onFailure }) {
     if (file.files[0]) onPhoto(file.files[0]);
     file.value = ""; // the same photo may be chosen again
   };
-  const invitation = make("span", { className: "invitation" }, icon("upload"), make("b", {}, "Drop a photo here"), make("span", {}, "paste one, or click to choose a file"));
+  const invitation = make("span", { className: "invitation" }, icon("upload"), make("b", { className: "first" }, "Drop a photo here"), make("span", {}, "paste one, or click to choose a file"), make("b", { className: "another" }, "Another photo"));
   const drop = make("label", { className: "drop" }, file, invitation);
 
   const preview = make("img", { className: "preview", alt: "The query photo" });
@@ -28,7 +28,7 @@ export function queryPanel(element, { onPhoto, onCrop, onClear, onFailure }) {
 
   preview.onload = () => {
     const ratio = preview.naturalWidth / preview.naturalHeight;
-    Object.assign(frame.style, { aspectRatio: ratio, width: `min(100%, ${Math.round(360 * ratio)}px)` });
+    frame.style.setProperty("--ratio", ratio);
     seen(true);
   };
   preview.onerror = () => seen(false);

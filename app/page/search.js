@@ -2,7 +2,7 @@ import { chips } from "./chips.js";
 import { detailDialog } from "./detail.js";
 import { ask, indexChoice, make, openLens, OverIndexes, pictureOf } from "./dom.js";
 import { filterPanel } from "./filters.js";
-import { photoGrid, scoreBar, verdictMark } from "./grid.js";
+import { photoGrid, scoreParts } from "./grid.js";
 import { queryPanel } from "./query.js";
 import { COUNTS, FILTERS, hasFilters, hasQuery, NO_FILTERS, NO_QUERY, parameters, readState, stepsBack, writeState } from "./state.js";
 import { empty, failed, notice, nothing, photoElsewhere, tooLarge } from "./states.js";
@@ -47,7 +47,7 @@ class PhotoSearch extends OverIndexes {
       open: (id) => this.go({ open: id }, { replace: true }),
       close: () => (history.state?.opened ? history.back() : this.go({ open: null }, { replace: true })),
       siblings: () => this.grid.items().map(({ id }) => id),
-      scoreOf: (id) => this.scoreOf(id),
+      found: (id) => this.found(id),
       question: () => this.question(),
       closed: (id) => this.grid.focus(id),
     });
@@ -183,10 +183,10 @@ class PhotoSearch extends OverIndexes {
     this.say(words);
   }
 
-  scoreOf(id) {
-    const found = this.grid.items().find((item) => item.id === id);
-    if (found?.score === undefined) return [];
-    return [scoreBar(found.score, found.verdict, this.calibration), ...(found.verdict ? [verdictMark(found.verdict)] : [])];
+  /** What is known of an item from the results, and the parts of its score if it has one. */
+  found(id) {
+    const item = this.grid.items().find((one) => one.id === id);
+    return item && { ...item, parts: item.score === undefined ? [] : Object.values(scoreParts(item.score, item.verdict, this.calibration)) };
   }
 
   showChips(weights) {
