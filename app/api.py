@@ -4,18 +4,11 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Query, Request, Response
 
 from app import handlers
 from app.galleries import Galleries
 from app.thumbnails import thumbnail
-from app.uploads import Upload, read_upload
-from indexing.filters import Filter
-
-_ANY_PHOTO = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {"schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}}
-_SEARCH_BODY = {"requestBody": {"content": {"multipart/form-data": _FORM, "application/octet-stream": _ANY_PHOTO}}}
 
 IndexName = Annotated[str | None, Query(description="An index by name; the newest one by default.")]
 
@@ -31,28 +24,6 @@ class ThumbnailSize(IntEnum):
 def make_router(galleries: Galleries) -> APIRouter:
     """All routes over these galleries."""
     router = APIRouter()
-
-    @router.post("/v1/search", openapi_extra=_SEARCH_BODY)
-    def search(
-        upload: Annotated[Upload | None, Depends(read_upload)],
-        k: Annotated[int, Query(ge=1, le=1000, description="Most results wanted.")] = 10,
-        index: IndexName = None,
-        min_score: Annotated[
-            Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None,
-            Query(description="Least cosine similarity; auto is the least that says match."),
-        ] = None,
-        id: Annotated[int | None, Query(description="Search by this item instead of a photo.")] = None,
-        label: Annotated[list[str] | None, Query(description="Only photos of one of these labels.")] = None,
-        attribute: Annotated[list[str] | None, Query(description="Only photos with an attribute such as colour=red.")] = None,
-        path: Annotated[str | None, Query(description="Only photos whose path matches this glob.")] = None,
-        since: Annotated[str | None, Query(description="Only photos changed on this day or later.")] = None,
-        until: Annotated[str | None, Query(description="Only photos changed on this day or earlier.")] = None,
-        min_side: Annotated[int | None, Query(ge=1, description="Least pixels of the shorter side.")] = None,
-        group: Annotated[bool, Query(description="Give copies of a photo once, the others under copies.")] = False,
-    ) -> dict[str, Any]:
-        """The photos most like the one that is sent, best first."""
-        where = Filter.asked(labels=label, attributes=attribute, path=path, since=since, until=until, min_side=min_side)
-        return handlers.search(galleries.index(index), upload, id, k=k, min_score=min_score, where=where, group=group)
 
     @router.get("/v1/indexes")
     def indexes() -> dict[str, Any]:

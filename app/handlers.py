@@ -3,17 +3,18 @@
 import random
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.figures import lens_figure
 from app.galleries import Galleries
-from app.thumbnails import known_path
-from app.uploads import Upload
-from indexing.errors import HdmlError
+from app.thumbnails import UnknownItem, known_path
 from indexing.filters import Filter
 from indexing.grouping import group_copies
 from indexing.hardness import SYNTHESIZER, NoLens
+from indexing.queries import Query, find
 from indexing.search import MinScore, OpenIndex, answer
 
 # A photo may take 600 MB while it is decoded, and its embedding every core.
@@ -37,30 +38,63 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
 
 def search(
     opened: OpenIndex,
-    upload: Upload | None,
-    item_id: int | None,
+    query: Query,
+    name: str | None = None,
     *,
     k: int,
     min_score: MinScore = None,
     where: Filter | None = None,
     group: bool = False,
 ) -> dict[str, Any]:
-    """Search by a photo that was sent or by an item of the index; raises HdmlError when both or neither are given."""
-    started, wanted = time.perf_counter(), 2 * k if group else k
-    match upload, item_id:
-        case Upload(name, content), None:
-            with DECODING:
-                query, results = name, opened.search_photo(content, k=wanted, where=where)
-        case None, int():
-            known_path(opened, item_id)
-            query, results = f"id {item_id}", opened.search_item(item_id, k=wanted, where=where)
-        case _:
-            raise HdmlError("A search takes one query: a photo (the form field image, or the body itself), or the id of an item.")
+    """Answer a query, whose photo may have a name; raises UnknownItem for an item that is not there, and as find does."""
+    started = time.perf_counter()
+    check_known(opened, query)
+    with DECODING if query.decodes else nullcontext():
+        results = find(opened, query, k=2 * k if group else k, where=where)
     copies = None
     if group:
         with DECODING:
             results, copies = group_copies(opened, results, k)
-    return answer(query, opened, results, 1000 * (time.perf_counter() - started), min_score=min_score, copies=copies)
+    elapsed_ms, weights = 1000 * (time.perf_counter() - started), query.weights if query.has_examples else None
+    return answer(describe(query, name), opened, results, elapsed_ms, min_score=min_score, copies=copies, weights=weights)
+
+
+def check_known(opened: OpenIndex, query: Query) -> None:
+    """Raise UnknownItem when a query speaks of an item that is not there."""
+    known = opened.catalogue.known(query.items) if query.items else {}
+    for item_id in query.items:
+        if item_id not in known:
+            raise UnknownItem(f"the index {opened.name} has no item with id {item_id}")
+
+
+def describe(query: Query, name: str | None) -> str:
+    """What is searched by, in a word or two."""
+    if query.item is not None:
+        return f"id {query.item}"
+    return name or ("examples" if query.vector is None else "vector")
+
+
+def describe_item(opened: OpenIndex, item_id: int) -> dict[str, Any]:
+    """What an index knows of a photo; of one from a table of vectors, its file is not known. Raises UnknownItem."""
+    known_path(opened, item_id)
+    item = opened.item(item_id)
+    (record,) = opened.catalogue.photo_records([item_id]) or (None,)
+    return {
+        "id": item.id,
+        "path": item.path,
+        "label": item.label,
+        "attributes": item.attributes,
+        "width": item.width,
+        "height": item.height,
+        "size": record and record.size,
+        "changed": record and _iso(record.mtime_ns),
+        "model": item.model,
+        "source": "folder" if record else "table",
+    }
+
+
+def _iso(nanoseconds: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)).isoformat()
 
 
 def list_labels(opened: OpenIndex) -> dict[str, Any]:

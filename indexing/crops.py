@@ -6,7 +6,6 @@ transforms: J. P. Lewis, "Fast Normalized Cross-Correlation", Vision Interface 1
 by fractions of a pixel until the colours agree best.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 from scipy.fft import irfft2, rfft2
 
 from indexing.copies import LEVELS, difference, tolerance
+from indexing.preprocess import Window
 
 PICTURE = 48  # pixels of a side of the picture that crops are looked for in, whatever the photo's shape
 SMALLEST = 0.5  # share of the whole photo's width and height that a crop has at least
@@ -27,16 +27,6 @@ _STRETCH, _SHIFT = 0.08, 0.08  # how far a window may be fitted away from where 
 _AT_A_TIME = 256
 
 Pictures = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Part of a photo: left, top, right and bottom as shares of its width and height."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
 
 
 def correlate(wholes: Pictures, parts: Pictures, shape: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from indexing.checksum import checksum
 from indexing.device import has_vnni, onnx_providers
 from indexing.errors import HdmlError
-from indexing.preprocess import ImageSource, Preprocessing, load_array
+from indexing.preprocess import ImageSource, Preprocessing, Window, load_array
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +158,9 @@ class Encoder:
         embeddings, norms = zip(*found, strict=True)
         return np.concatenate(embeddings), np.concatenate(norms)
 
-    def encode_photo(self, source: ImageSource) -> tuple[NDArray[np.float32], float]:
-        """Embed one photo: unit embedding [D] and its length before normalisation; raises UnreadableImage."""
-        embeddings, norms = self.encode(load_array(source, self.preprocessing)[None])
+    def encode_photo(self, source: ImageSource, *, crop: Window | None = None) -> tuple[NDArray[np.float32], float]:
+        """Embed one photo, or a part of it: unit embedding [D] and its length before normalisation; raises UnreadableImage."""
+        embeddings, norms = self.encode(load_array(source, self.preprocessing, box=crop)[None])
         return embeddings[0], float(norms[0])
 
     def feature_maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

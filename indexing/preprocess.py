@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError  # noqa: F401 - the first of FORMATS, see there
 
-from indexing.errors import UnreadableImage
+from indexing.errors import HdmlError, UnreadableImage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -74,6 +74,36 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Window:
+    """Part of a photo: left, top, right and bottom as shares of the upright photo's width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @classmethod
+    def asked(cls, words: str) -> "Window":
+        """From words such as ``0,0.25,0.5,1``; raises HdmlError when they are no part of a photo."""
+        try:
+            left, top, right, bottom = map(float, words.split(","))
+        except ValueError:
+            left = top = right = bottom = 0.0
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise HdmlError(
+                "a crop must be given as left,top,right,bottom in shares of the photo's width and height, such as 0,0.25,0.5,1, "
+                f"not {words}"
+            )
+        return cls(left, top, right, bottom)
+
+    def box(self, width: int, height: int) -> Box:
+        """The same part in whole pixels, one at least."""
+        left, top = min(round(self.left * width), width - 1), min(round(self.top * height), height - 1)
+        right, bottom = max(round(self.right * width), left + 1), max(round(self.bottom * height), top + 1)
+        return Box(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True)
 class DecodedPhoto:
     """A photo in RGB, upright; ``width`` and ``height`` are the original's in pixels, even where a JPEG was decoded smaller."""
 
@@ -113,7 +143,7 @@ def evaluation_preprocessing(image_size: int) -> Preprocessing:
     return Preprocessing(resize=image_size, crop=image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def load_array(source: ImageSource, preprocessing: Preprocessing, *, box: Box | None = None) -> NDArray[np.float32]:
+def load_array(source: ImageSource, preprocessing: Preprocessing, *, box: Box | Window | None = None) -> NDArray[np.float32]:
     """Read a photo, or a part of it, as the network's input, [3, crop, crop]; raises UnreadableImage."""
     return to_array(open_rgb(source, shorter_side=preprocessing.resize, box=box), preprocessing)
 
@@ -139,7 +169,7 @@ def to_array(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.flo
     return array
 
 
-def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box | None = None) -> Image.Image:
+def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box | Window | None = None) -> Image.Image:
     """Decode a photo, upright and in RGB.
 
     EXIF orientation is applied; 16-bit, CMYK and palette images become 8-bit RGB; transparency is composited on white;
@@ -149,7 +179,7 @@ def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box |
         source: a path, the file's bytes, or an open binary file.
         shorter_side: pixels of the shorter side that the caller will resize to; lets a large JPEG be decoded at a reduced
             scale that still leaves at least twice as many.
-        box: the part of the photo to return; a photo of which only a part is wanted is decoded at its full size.
+        box: the part of the photo to return; where it is given in pixels, the photo is decoded at its full size.
 
     Raises:
         UnreadableImage: missing, empty, not an image, damaged, above MAX_PIXELS, or without all of the box; the message is the
@@ -158,21 +188,24 @@ def open_rgb(source: ImageSource, *, shorter_side: int | None = None, box: Box |
     return decode_photo(source, shorter_side=shorter_side, box=box).image
 
 
-def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: Box | None = None) -> DecodedPhoto:
+def decode_photo(source: ImageSource, *, shorter_side: int | None = None, box: Box | Window | None = None) -> DecodedPhoto:
     """As open_rgb, for callers that want the photo's original size as well."""
     try:
         with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             _refuse_too_large(width, height)
-            if shorter_side is not None and box is None:
-                image.draft(None, (2 * shorter_side, 2 * shorter_side))  # does nothing unless the file is a JPEG
+            if shorter_side is not None and not isinstance(box, Box):
+                # Either side may become the photo's width when it is turned upright.
+                share = 1.0 if box is None else max(min(box.right - box.left, box.bottom - box.top), 1 / MAX_PIXELS)
+                least = int(2 * shorter_side / share)
+                image.draft(None, (least, least))  # does nothing unless the file is a JPEG
             image.load()
             orientation = _orientation(image)
             upright = _upright(_as_rgb(image), orientation)
     except DECODE_ERRORS as error:
         raise UnreadableImage(reason_of(error)) from error
     if box is not None:
-        upright = _part(upright, box)
+        upright = _part(upright, box.box(*upright.size) if isinstance(box, Window) else box)
     return DecodedPhoto(upright, *((height, width) if orientation in _SIDEWAYS else (width, height)))
 
 

@@ -18,6 +18,7 @@ from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.generation import Generation, Some, next_generation, open_generation
 from indexing.preprocess import ImageSource
+from indexing.rocchio import Weights
 
 if TYPE_CHECKING:
     from indexing.grouping import Copy
@@ -158,6 +159,13 @@ class OpenIndex:
         """An item with its vector; raises HdmlError when there is none of that id."""
         return self.catalogue.item(item_id)
 
+    def present_items(self, ids: Sequence[int]) -> tuple[Generation, list[Item]]:
+        """The present moment, and items with their vectors of its model; raises HdmlError when one is not there."""
+        while True:
+            moment, items = self.present(), [self.item(item_id) for item_id in ids]
+            if all(item.model == moment.model for item in items):  # else changed over in between
+                return moment, items
+
     def photo_path(self, item_id: int) -> Path:
         """Where an item's photo lies; raises HdmlError when there is no such item."""
         return self.gallery / self.item(item_id).path
@@ -172,9 +180,7 @@ class OpenIndex:
 
     def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
         """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
-        moment, item = self.present(), self.item(item_id)
-        while item.model != moment.model:  # changed over in between
-            moment, item = self.present(), self.item(item_id)
+        moment, (item,) = self.present_items([item_id])
         results = self.search_vector(item.vector, k=k + 1, min_score=min_score, where=where, moment=moment)
         return [result for result in results if result.id != item_id][:k]
 
@@ -201,26 +207,34 @@ class OpenIndex:
             Results, the highest score first, the lower id first among equal scores.
 
         Raises:
-            HdmlError: k is below 1 or more than a GPU can give, the vector is of another length than the index's, the index holds
-                no photo, or ``min_score`` is "auto" and the index is not calibrated.
+            HdmlError: k is below 1 or more than a GPU can give, the vector is of another length than the index's or has no
+                direction, the index holds no photo, or ``min_score`` is "auto" and the index is not calibrated.
         """
         if k < 1:
             raise HdmlError(f"the number of results must be at least 1, not {k}")
         least = self.least_score(min_score)
         moment = moment or self.present()
-        if len(embedding) != moment.dimension:
-            raise HdmlError(
-                f"a vector to search the index {self.name} by must have {moment.dimension} values, as its encoder {moment.model} "
-                f"gives, not {len(embedding)}"
-            )
-        unit = np.asarray(embedding, np.float32) / np.linalg.norm(embedding)
-        ids, scores = self._nearest(moment, unit, k, where)
+        ids, scores = self._nearest(moment, self.unit(embedding, moment), k, where)
         known = self.catalogue.known(ids)
         return [
             Result(item_id, *known[item_id], score)
             for item_id, score in zip(ids, scores, strict=True)
             if item_id in known and (least is None or score >= least)
         ]
+
+    def unit(self, vector: NDArray[np.floating], moment: Generation) -> NDArray[np.float32]:
+        """A vector [D] made one long; raises HdmlError where it is of another length than the index's, or has no direction."""
+        if len(vector) != moment.dimension:
+            raise HdmlError(
+                f"a vector to search the index {self.name} by must have {moment.dimension} values, as its encoder {moment.model} "
+                f"gives, not {len(vector)}"
+            )
+        length = np.linalg.norm(vector)
+        if not 0 < length < np.inf:
+            raise HdmlError(
+                f"a vector to search by must have a direction, so that its length is above 0 and finite, not {length}"
+            )
+        return np.asarray(vector / length, np.float32)
 
     def _nearest(
         self, moment: Generation, unit: NDArray[np.float32], k: int, where: Filter | None
@@ -256,6 +270,7 @@ def answer(
     *,
     min_score: MinScore = None,
     copies: "Mapping[int, Sequence[Copy]] | None" = None,
+    weights: Weights | None = None,
 ) -> dict[str, Any]:
     """The answer to a search as programs read it, by command line and by HTTP alike.
 
@@ -263,6 +278,7 @@ def answer(
         results: best first, those below ``min_score`` too: the best of all gives the verdict on the query.
         min_score: least score of the results that are kept.
         copies: what stands behind results, by their ids, where copies were grouped.
+        weights: of the query and its examples, where there were examples.
 
     Raises:
         HdmlError: ``min_score`` is "auto" and the index is not calibrated.
@@ -274,6 +290,7 @@ def answer(
         "index": opened.name,
         "model": opened.model,
         "elapsed_ms": round(elapsed_ms, 3),
+        **({} if weights is None else {"weights": asdict(weights)}),
         "verdict": found.verdict(results[0].score if results else None) if found else None,
         "calibration": found.summary() if found else None,
         "votes": label_votes(kept),

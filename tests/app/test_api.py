@@ -16,17 +16,18 @@ from httpx import Response
 from PIL import Image
 
 import app.galleries
+import app.handlers
 import app.uploads
 import indexing.catalogue
 import indexing.database
 from app.galleries import Galleries
 from app.handlers import search, surprising_anchor
 from app.server import create_app
-from app.uploads import Upload
 from indexing.bundle import pack_index
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.indexer import update_index
 from indexing.migration import migrate_index
+from indexing.queries import Query
 from indexing.search import OpenIndex, Result
 from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
@@ -301,7 +302,7 @@ def test_own_page_may_search(client: TestClient, photos: Path) -> None:
 def test_few_photos_are_decoded_at_once(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most, lock = 0, 0, threading.Lock()
 
-    def search_photo(*_: object, **__: object) -> list[Result]:
+    def find(*_: object, **__: object) -> list[Result]:
         nonlocal at_work, most
         with lock:
             at_work += 1
@@ -311,9 +312,9 @@ def test_few_photos_are_decoded_at_once(opened: OpenIndex, monkeypatch: pytest.M
             at_work -= 1
         return []
 
-    monkeypatch.setattr(OpenIndex, "search_photo", search_photo)
+    monkeypatch.setattr(app.handlers, "find", find)
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: search(opened, Upload("photo", b""), None, k=1), range(12)))
+        list(pool.map(lambda _: search(opened, Query(photo=b""), k=1), range(12)))
     assert most == 2
 
 
