@@ -94,7 +94,7 @@ function card(item, index, calibration, acts, { more, less, canSubtract }) {
   made.style.setProperty("--ratio", Math.min(WIDEST, Math.max(NARROWEST, width && height ? width / height : 1)));
   const { bar, value, mark } = score === undefined ? { bar: "", value: "", mark: "" } : scoreParts(score, verdict, calibration);
   const known = make("div", { className: "line" }, make("b", { className: "label", title: name, dir: "auto" }, name), value);
-  made.append(bar, known, make("div", { className: "line" }, make("p", { className: "path", title: path }, make("bdi", {}, path)), mark));
+  made.append(bar, known, make("div", { className: "line" }, make("p", { className: "path", title: path }, make("bdi", { dir: "ltr" }, path)), mark));
   reachable(made, false);
   return made;
 }

@@ -61,7 +61,7 @@ export function queryPanel(element, { onPhoto, onCrop, onClear, onFailure }) {
 }
 
 function button(drawing, word, meaning, onclick) {
-  const made = make("button", { type: "button", className: "quiet", title: meaning, ariaLabel: meaning }, icon(drawing), word);
+  const made = make("button", { type: "button", className: "quiet", title: meaning, ariaLabel: meaning }, icon(drawing), make("span", {}, word));
   made.onclick = onclick;
   return made;
 }
