@@ -19,6 +19,9 @@ class Galleries:
     """Open indexes and their lenses; safe from several threads.
 
     An index that is made while the server runs can be asked for at once, and so can one that is removed and made anew.
+
+    Attributes:
+        workspace: whose indexes these are.
     """
 
     def __init__(self, workspace: Workspace, *, default: Path | None = None, device: str = "auto") -> None:
@@ -29,14 +32,14 @@ class Galleries:
                 not given.
             device: where to embed and search, see ``--device``.
         """
-        self._workspace, self._device = workspace, device
+        self.workspace, self._device = workspace, device
         self._default = None if default is None else default.resolve()
         self._kept: dict[Path, _KeptOpen] = {}
         self._lock = threading.Lock()
 
     def listed(self) -> list[IndexInfo]:
         """What can be asked for by name, the default one first."""
-        return served_indexes(self._workspace, self._default)
+        return served_indexes(self.workspace, self._default)
 
     def index(self, name: str | None = None) -> OpenIndex:
         """The index of that name, or the default one; raises HdmlError when there is none or it cannot be opened."""
@@ -57,11 +60,11 @@ class Galleries:
 
     def _find(self, name: str | None) -> Path:
         if name is None:
-            return self._default or self._workspace.find_index()
+            return self._default or self.workspace.find_index()
         if self._default is not None and name == self._default.name:
             return self._default
         # Compared with what there is: a name from the network must not become a path.
-        indexes = {path.parent.name: path.parent for path in self._workspace.indexes_dir.glob(f"*/{CATALOGUE}")}
+        indexes = {path.parent.name: path.parent for path in self.workspace.indexes_dir.glob(f"*/{CATALOGUE}")}
         if name not in indexes:
             names = sorted(indexes.keys() | ({self._default.name} if self._default else set()))
             raise UnknownIndex(f"the server has no index {name}; it has {', '.join(names) or 'none'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app import browse, feedback, retrieval
+from app import browse, feedback, retrieval, runs
 from app.api import make_router
 from app.galleries import Galleries
 from app.origin import OwnPagesOnly
@@ -45,4 +45,5 @@ def create_app(workspace: Workspace, *, index: Path | None = None, device: str =
     api.include_router(browse.make_router(galleries))
     api.include_router(feedback.make_router(galleries))
     api.include_router(retrieval.make_router(galleries))
+    api.include_router(runs.make_router(galleries))
     return mount_page(api) if page else api

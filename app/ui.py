@@ -1,4 +1,4 @@
-"""The page: Gradio's frame around elements of our own, <photo-search> and <hardness-lens>.
+"""The page: Gradio's frame around elements of our own: <photo-search>, <hardness-lens>, <photo-gallery> and <training-runs>.
 
 The elements call the same routes as every other program, so that a photo searched on the page goes to the encoder as the very
 bytes that were chosen, and page and programs cannot give different answers.
@@ -49,6 +49,10 @@ def mount_page(api: FastAPI) -> FastAPI:
                 gradio.HTML("<photo-search></photo-search>", apply_default_css=False)
             with gradio.Tab("Hardness lens", id="lens"):
                 gradio.HTML("<hardness-lens></hardness-lens>", apply_default_css=False)
+            with gradio.Tab("Gallery", id="gallery"):
+                gradio.HTML("<photo-gallery></photo-gallery>", apply_default_css=False)
+            with gradio.Tab("Runs", id="runs"):
+                gradio.HTML("<training-runs></training-runs>", apply_default_css=False)
     # The default theme asks Google for its fonts.
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     mounted: FastAPI = gradio.mount_gradio_app(

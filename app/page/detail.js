@@ -1,5 +1,6 @@
 import { icon } from "./icons.js";
 import { ask, make, pictureOf } from "./dom.js";
+import { marks } from "./marks.js";
 import { whyView } from "./why.js";
 
 const NEIGHBOURS = 12;
@@ -8,7 +9,8 @@ const NEIGHBOURS = 12;
  * A dialog about one item: large, with what is known of it, its own neighbours, and why it was found.
  *
  * `acts` has `more`, `less`, `search` and `lens` of an item, `open` of an id, `close`, `closed` of an id, `siblings` for the ids
- * that arrows go through, `found` for what the answer holds of an id, and `question` for what was asked.
+ * that arrows go through, `found` for what the answer holds of an id, `marked` for
+ * the query that it can be marked for, and `question` for what was asked.
  */
 export function detailDialog(place, acts) {
   let shown = null, turn = 0;
@@ -68,7 +70,8 @@ export function detailDialog(place, acts) {
     previous.disabled = at <= 0;
     next.disabled = at < 0 || at === ids.length - 1;
     const item = acts.found(shown.id);
-    score.replaceChildren(...(item?.parts ?? []));
+    const query = item?.parts.length ? acts.marked() : null;
+    score.replaceChildren(...(item?.parts ?? []), ...(query ? [marks(shown.index, query, item)] : []));
     if (item) entitle(item);
   }
 

@@ -1,5 +1,6 @@
 import { icon } from "./icons.js";
 import { make, pictureOf } from "./dom.js";
+import { marks } from "./marks.js";
 
 /** Shapes beyond these are shown with a margin, so that no photo takes a whole row or leaves no room for its name. */
 const NARROWEST = 0.66, WIDEST = 2.4;
@@ -64,10 +65,10 @@ export function photoGrid(acts) {
 
   return {
     element: list,
-    /** Items of an index, or of an answer with scores and its `calibration`; `ids` of more and less are marked. */
-    show(items, index, { calibration = null, more = [], less = [], canSubtract = true } = {}) {
+    /** Items of an index, or of an answer with scores, its `calibration` and the `query` that results can be marked for. */
+    show(items, index, about = {}) {
       shown = items;
-      list.replaceChildren(...items.map((item) => card(item, index, calibration, acts, { more, less, canSubtract })));
+      list.replaceChildren(...items.map((item) => card(item, index, acts, about)));
       if (list.firstChild) reachable(list.firstChild, true);
     },
     items: () => shown,
@@ -75,7 +76,7 @@ export function photoGrid(acts) {
   };
 }
 
-function card(item, index, calibration, acts, { more, less, canSubtract }) {
+function card(item, index, acts, { calibration = null, query = null, more = [], less = [] }) {
   const { id, path, label, score, verdict, width, height } = item;
   const name = label ?? path.split("/").at(-1);
   const picture = make("img", { src: pictureOf(id, index), alt: "", loading: "lazy", decoding: "async", draggable: false });
@@ -87,8 +88,9 @@ function card(item, index, calibration, acts, { more, less, canSubtract }) {
     act("search", "Search from", item, acts),
     act("lens", "Lens on", item, acts),
   ];
-  buttons[1].hidden = !canSubtract;
+  buttons[1].hidden = score === undefined; // nothing yet to subtract from
   const frame = make("div", { className: "picture" }, photo, make("div", { className: "acts" }, ...buttons));
+  if (query) frame.append(marks(index, query, item));
   const made = make("li", { className: "card" }, frame);
   made.dataset.id = id;
   made.style.setProperty("--ratio", Math.min(WIDEST, Math.max(NARROWEST, width && height ? width / height : 1)));
@@ -109,7 +111,8 @@ function act(name, words, item, acts, pressed) {
 }
 
 function reachable(card, it) {
-  for (const button of card.querySelectorAll("button")) button.tabIndex = it ? 0 : -1;
+  const of = [card, ...[...card.querySelectorAll("result-marks")].map((each) => each.shadowRoot)];
+  for (const button of of.flatMap((each) => [...each.querySelectorAll("button")])) button.tabIndex = it ? 0 : -1;
 }
 
 /** The card in the row above or below whose middle is nearest; undefined for other keys. */

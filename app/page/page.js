@@ -2,6 +2,8 @@ import { Isolated, isDark, make } from "./dom.js";
 import { icon } from "./icons.js";
 import "./search.js";
 import "./lens.js";
+import "./gallery.js";
+import "./runs.js";
 
 const SCHEME = "hdml-scheme"; // what the person has chosen, against that of the system
 

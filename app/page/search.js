@@ -48,6 +48,7 @@ class PhotoSearch extends OverIndexes {
       close: () => (history.state?.opened ? history.back() : this.go({ open: null }, { replace: true })),
       siblings: () => this.grid.items().map(({ id }) => id),
       found: (id) => this.found(id),
+      marked: () => this.marked(),
       question: () => this.question(),
       closed: (id) => this.grid.focus(id),
     });
@@ -62,6 +63,11 @@ class PhotoSearch extends OverIndexes {
     writeState(state, replace);
     if (this.keyOf(state) !== this.shownKey && this.getBoundingClientRect().top < 0) this.scrollIntoView();
     this.show(state);
+  }
+
+  /** Search from an item of an index; for other elements, which turn to the tab themselves. */
+  searchItem(index, id) {
+    this.go({ ...NO_QUERY, ...(index === this.state.index ? {} : NO_FILTERS), index, id });
   }
 
   takePhoto(file) {
@@ -164,7 +170,7 @@ class PhotoSearch extends OverIndexes {
   present(answer, name) {
     const { state } = this, { results, verdict, calibration } = answer;
     this.calibration = calibration;
-    this.grid.show(results, state.index, { calibration, more: state.more, less: state.less });
+    this.grid.show(results, state.index, { calibration, query: this.marked(), more: state.more, less: state.less });
     this.detail.refresh();
     this.showChips(answer.weights);
     if (results.length === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
@@ -176,11 +182,18 @@ class PhotoSearch extends OverIndexes {
   /** Photos of an index: a few of all, to search from, or those that pass the filters. */
   list({ items, total }) {
     const { state } = this;
-    this.grid.show(items, state.index, { canSubtract: false });
+    this.grid.show(items, state.index);
     this.detail.refresh();
     if (total === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
     const words = hasFilters(state) ? `${total} photos in ${state.index} pass the filters.` : `${total} photos in ${state.index}. Choose one to look for its like.`;
     this.say(words);
+  }
+
+  /** The query that results can be marked right or wrong for; examples alone are none. */
+  marked() {
+    const { id, photo, crop } = this.state, { file } = this.photos.get(photo) ?? {};
+    if (!file && id === null) return null;
+    return { ...(file ? { file } : { id }), ...(crop ? { crop } : {}) };
   }
 
   /** What is known of an item from the results, and the parts of its score if it has one. */

@@ -95,6 +95,7 @@ def test_marks_outlive_another_encoder(index: Path, tmp_path: Path) -> None:
     with Catalogue(index) as catalogue:
         catalogue.mark(SENT, id_of(catalogue, "blue-left/0.jpg"), right=True)
         before = catalogue.marks()
+    (tmp_path / "other").mkdir()
     other = write_tiny_encoder(tmp_path / "other" / "encoder.onnx", replace(TINY, fingerprint="0ther00000000000"), seed=1)
     migrate_index(index, other, device="cpu")
     with Catalogue(index) as catalogue:
