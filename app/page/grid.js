@@ -21,11 +21,11 @@ export function scoreParts(score, verdict, calibration) {
   const bar = make("span", { className: "bar" }, make("span", { className: "track" }, fill), ...marks);
   const meaning = make("span", { className: "meaning", role: "tooltip" }, meaningOf(score, verdict, calibration));
   const name = `Score ${score.toFixed(3)}${verdict ? `, ${verdict}` : ""}. ${meaning.textContent}`;
-  return {
-    bar: make("button", { type: "button", className: `score ${verdict ? verdict.replace(" ", "-") : ""}`, ariaLabel: name }, bar, meaning),
-    value: make("span", { className: "value" }, score.toFixed(3)),
-    mark: verdict ? verdictMark(verdict) : "",
+  const button = make("button", { type: "button", className: `score ${verdict ? verdict.replace(" ", "-") : ""}`, ariaLabel: name }, bar, meaning);
+  button.onfocus = button.onpointerenter = () => {
+    meaning.classList.toggle("leftward", button.getBoundingClientRect().left > innerWidth / 2);
   };
+  return { bar: button, value: make("span", { className: "value" }, score.toFixed(3)), mark: verdict ? verdictMark(verdict) : "" };
 }
 
 function meaningOf(score, verdict, calibration) {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from cli.chromium import find_chromium
 from indexing.indexer import update_index
@@ -23,18 +23,6 @@ PASTE = """(bytes) => {
     const clipboardData = new DataTransfer();
     clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", { type: "image/jpeg" }));
     window.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
-}"""
-
-
-# What the Lens button of a card does.
-LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
-# Id of the first negative, and where its point is in the window.
-FIRST_NEGATIVE = """() => {
-    const plot = document.querySelector("hardness-lens .plot");
-    const { x, y, customdata } = plot.data.find((trace) => trace.name === "negatives");
-    const { xaxis, yaxis } = plot._fullLayout;
-    const { left, top } = plot.getBoundingClientRect();
-    return [customdata[0][0], left + xaxis._offset + xaxis.l2p(x[0]), top + yaxis._offset + yaxis.l2p(y[0])];
 }"""
 
 
@@ -92,7 +80,7 @@ def wait_for(page: Page, met: Callable[[], bool]) -> None:
     assert met()
 
 
-def test_upload_click_and_lens(page: Page, photos: Path, opened: OpenIndex) -> None:
+def test_upload_and_click(page: Page, photos: Path, opened: OpenIndex) -> None:
     expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
     results = search_by(page, photos / "blue-left" / "2.jpg")
     assert results[0]["path"] == "blue-left/2.jpg"
@@ -109,15 +97,6 @@ def test_upload_click_and_lens(page: Page, photos: Path, opened: OpenIndex) -> N
     expect(page.locator("photo-search .card .path")).to_have_text(expected)
     page.get_by_role("button", name="Back").click()
     expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
-
-    page.locator("photo-search .card .lens").nth(1).click()
-    expect(page.locator("hardness-lens .status")).to_contain_text(f"{second.path} · λ = 0.500")
-    expect(page.locator("hardness-lens tbody tr")).to_have_count(3)
-    # The figure's layers: pictures of anchor, positive and negatives, and a point per synthetic.
-    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
-    assert page.locator("hardness-lens .plot .scatterlayer .trace").count() >= 6
-    page.locator("hardness-lens tbody th button").first.click()
-    expect(page.locator("hardness-lens .status")).not_to_contain_text(second.path)
 
 
 def test_unreadable_upload_is_said_and_the_next_one_answered(page: Page, photos: Path, tmp_path: Path) -> None:
@@ -140,7 +119,7 @@ def test_pasted_photo_is_searched(page: Page, photos: Path) -> None:
 def test_paste_into_another_tab_searches_nothing(page: Page, photos: Path) -> None:
     expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
     page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens tbody tr")).to_have_count(3)
+    expect(page.locator("hardness-lens .end.negative")).to_have_count(3)
     page.evaluate(PASTE, list((photos / "blue-right" / "3.jpg").read_bytes()))
     page.get_by_role("tab", name="Search").click()
     expect(page.locator("photo-search .card")).to_have_count(4)  # still one photo of each label
@@ -210,45 +189,6 @@ def test_what_failed_is_said_and_can_be_tried_again(browser: Browser, address: s
     page.close()
 
 
-def test_newest_look_is_shown_whichever_answer_comes_first(page: Page, opened: OpenIndex) -> None:
-    expect(page.locator("photo-search .card")).to_have_count(4)
-    first, second = opened.catalogue.items("blue-left")[:2]
-    late: list[Route] = []
-    page.route(f"**/v1/lens?*anchor={first.id}", lambda route: late.append(route))
-    page.evaluate(LOOK, ["photos", first.id])
-    page.get_by_role("tab", name="Hardness lens").click()
-    wait_for(page, lambda: bool(late))
-    page.evaluate(LOOK, ["photos", second.id])
-    expect(page.locator("hardness-lens .status")).to_contain_text(second.path)
-    late[0].continue_()
-    page.wait_for_timeout(500)
-    expect(page.locator("hardness-lens .status")).to_contain_text(second.path)
-
-
-def test_point_of_the_plot_can_be_looked_from(page: Page, opened: OpenIndex) -> None:
-    expect(page.locator("photo-search .card")).to_have_count(4)
-    page.evaluate(LOOK, ["photos", opened.catalogue.items("blue-left")[0].id])
-    page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
-    page.locator("hardness-lens .plot").scroll_into_view_if_needed()
-    item_id, x, y = page.evaluate(FIRST_NEGATIVE)
-    page.mouse.move(x, y)
-    expect(page.locator("hardness-lens .hint")).to_contain_text("Click to look from it.")
-    page.mouse.click(x, y)
-    expect(page.locator("hardness-lens .status")).to_contain_text(opened.catalogue.item(item_id).path)
-
-
-def test_strip_says_how_many_more_photos_there_are(page: Page) -> None:
-    def more(route: Route) -> None:
-        answer = route.fetch()
-        route.fulfill(json={**answer.json(), "total": 1205})
-
-    page.route("**/v1/items?*label=*", more)
-    page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens .strip")).to_contain_text("and 1200 more")
-    expect(page.locator("hardness-lens .strip button")).to_have_count(5)
-
-
 @pytest.fixture
 def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Path) -> Workspace:
     """Beside the index ``photos``, which is the newest, one of two labels with other ids for the same photos."""
@@ -288,38 +228,6 @@ def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: 
     back.click()
     expect(status).to_contain_text("19 photos · model")
     expect(choice).to_have_value("photos")
-
-
-def test_lens_shows_the_index_that_it_was_opened_from(two_indexes: Workspace, page: Page) -> None:
-    lens, labels = page.locator("hardness-lens"), page.locator("hardness-lens").get_by_label("Label of the anchor")
-    page.locator("photo-search").get_by_label("Index").select_option("reds")
-    expect(page.locator("photo-search .status")).to_contain_text("10 photos in reds")
-    page.get_by_role("button", name="Lens on red-right/0.jpg").click()
-    expect(lens.locator(".status")).to_contain_text("red-right/0.jpg")
-    expect(lens.get_by_label("Index")).to_have_value("reds")
-    expect(labels.locator("option")).to_have_text(["blue-right (5)", "red-right (5)"])
-    expect(labels).to_have_value("red-right")
-    expect(lens.locator(".strip button.chosen")).to_have_count(1)
-
-    lens.get_by_label("Index").select_option("photos")
-    expect(labels.locator("option")).to_have_count(4)
-    expect(lens.locator("tbody tr")).to_have_count(3)
-    page.get_by_role("tab", name="Search").click()
-    page.get_by_role("button", name="Lens on blue-right/0.jpg").click()
-    expect(lens.get_by_label("Index")).to_have_value("reds")
-    expect(labels.locator("option")).to_have_count(2)
-    expect(labels).to_have_value("blue-right")
-
-
-def test_lens_recovers_from_an_anchor_without_a_look(page: Page, opened: OpenIndex) -> None:
-    page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
-    page.route("**/v1/lens?*anchor=*", lambda route: route.fulfill(status=422, json={"detail": "It is the only photo."}))
-    page.locator("hardness-lens tbody th button").first.click()
-    expect(page.locator("hardness-lens .status.failed")).to_have_text("It is the only photo.")
-    expect(page.locator("hardness-lens .plot image")).to_have_count(0)
-    page.get_by_role("button", name="Surprise me").click()
-    expect(page.locator("hardness-lens .plot image")).to_have_count(5)
 
 
 def test_other_sites_page_searches_nothing_but_may_link_here(browser: Browser, address: str) -> None:
