@@ -1,4 +1,4 @@
-"""An indexed gallery with awkward photos in it, a client of the server's routes, and the page in a real browser; none needs torch."""
+"""An indexed gallery with awkward photos in it, a client of the server's routes, and the page in a browser; none needs torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
