@@ -7,8 +7,8 @@ const WORDS = { label: "Label", attribute: "Attribute", path: "Path", since: "Si
 /** A panel that narrows what may be found; `onChange` is called with the parts of the state that change. */
 export function filterPanel(onChange) {
   let state = NO_FILTERS, offered;
-  const labels = offer("filter-labels", "Add a label …", (label) => add("label", label));
-  const attributes = offer("filter-attributes", "Add name=value …", (attribute) => add("attribute", attribute));
+  const labels = offer("Label", "Add a label …", (label) => add("label", label));
+  const attributes = offer("Attribute", "Add name=value …", (attribute) => add("attribute", attribute));
   const path = make("input", { type: "text", placeholder: "shop/*.jpg", spellcheck: false, autocomplete: "off" });
   const since = make("input", { type: "date" }), until = make("input", { type: "date" });
   const side = make("input", { type: "number", min: 1, max: 100000, placeholder: "any" });
@@ -66,9 +66,9 @@ function row(words, field) {
 }
 
 /** A field that offers values while one types, and gives each on once. */
-function offer(id, placeholder, onValue) {
-  const list = make("datalist", { id });
-  const input = make("input", { type: "text", placeholder, autocomplete: "off", spellcheck: false });
+function offer(name, placeholder, onValue) {
+  const id = `filter-${name}`, list = make("datalist", { id });
+  const input = make("input", { type: "text", ariaLabel: name, placeholder, autocomplete: "off", spellcheck: false });
   input.setAttribute("list", id);
   const take = () => {
     const value = input.value.trim();

@@ -122,7 +122,7 @@ def test_address_holds_all_that_is_asked(page: Page, address: str, opened: OpenI
     expect(page.locator("photo-search .notice")).to_be_visible()
 
 
-def test_part_of_a_photo_is_searched_by_as_it_was_sent(page: Page, address: str, photos: Path) -> None:
+def test_part_of_a_photo_is_searched_by_as_the_route_does(page: Page, address: str, photos: Path) -> None:
     photo = photos / "blue-left" / "2.jpg"
     whole = search_by(page, photo)
     layer = page.locator("photo-search .crop-layer")
@@ -135,7 +135,6 @@ def test_part_of_a_photo_is_searched_by_as_it_was_sent(page: Page, address: str,
         page.mouse.up()
     sides = [float(share) for share in httpx.URL(sent.value.url).params["crop"].split(",")]
     assert sides == pytest.approx([0.4, 0.1, 0.9, 0.9], abs=0.02)
-    assert photo.read_bytes() in (sent.value.post_data_buffer or b"")
     crop = ",".join(map(str, sides))
     with photo.open("rb") as file:
         found = httpx.post(f"{address}/v1/search?k=20&crop={crop}", files={"image": file}).json()["results"]
@@ -157,7 +156,7 @@ def test_filters_are_offered_and_can_be_removed(page: Page, address: str, opened
     page.goto(f"{address}/?id={query}")
     page.locator("photo-search summary").click()
     labels = page.get_by_label("Label", exact=True)
-    expect(page.locator("photo-search #filter-labels option")).to_have_count(4)
+    expect(page.locator("photo-search #filter-Label option")).to_have_count(4)
     labels.fill("red-right")
     expect(shown_paths(page)).to_have_text(answered(address, f"k=20&id={query}&label=red-right"))
     page.get_by_label("Path", exact=True).fill("*/0.jpg")
