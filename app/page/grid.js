@@ -67,9 +67,11 @@ export function photoGrid(acts) {
     element: list,
     /** Items of an index, or of an answer with scores, its `calibration` and the `query` that results can be marked for. */
     show(items, index, about = {}) {
+      const focused = list.contains(list.getRootNode().activeElement);
       shown = items;
       list.replaceChildren(...items.map((item) => card(item, index, acts, about)));
       if (list.firstChild) reachable(list.firstChild, true);
+      if (focused) list.querySelector(".photo")?.focus(); // whoever goes by keyboard is not sent back to the top of the page
     },
     items: () => shown,
     focus: (id) => (list.querySelector(`[data-id="${id}"] .photo`) ?? list.querySelector(".photo"))?.focus(),

@@ -17,7 +17,7 @@ export function queryPanel(element, { onPhoto, onCrop, onClear, onFailure }) {
   const drop = make("label", { className: "drop" }, file, invitation);
 
   const preview = make("img", { className: "preview", alt: "The query photo" });
-  const unseen = make("p", { className: "unseen", hidden: true }, "This browser cannot show the photo; the server may read it all the same.");
+  const unseen = make("p", { className: "unseen", hidden: true }, "This browser cannot show this photo.");
   const crop = cropper((part) => onCrop(part));
   const frame = make("div", { className: "photo-frame" }, preview, crop.layer);
   const part = button("crop", "Part", "Search by a part of the photo", () => crop.offer());

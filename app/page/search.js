@@ -162,9 +162,15 @@ class PhotoSearch extends OverIndexes {
       }
     } catch (error) {
       if (signal.aborted) return;
-      this.tell(failed(error, { again, browse: () => this.go({ ...NO_QUERY, ...NO_FILTERS }) }));
+      this.tell(failed(error, { again, browse: () => this.browse() }));
     }
     if (!signal.aborted) this.busy(false);
+  }
+
+  /** Photos of the index, or of the default one where an address names another that there is none of. */
+  browse() {
+    const { index } = this.state;
+    this.go({ ...NO_QUERY, ...NO_FILTERS, index: this.names.includes(index) ? index : this.names[0] });
   }
 
   present(answer, name) {
@@ -204,9 +210,11 @@ class PhotoSearch extends OverIndexes {
 
   showChips(weights) {
     const onUndo = stepsBack() > 0 ? () => history.back() : null;
+    const focused = this.chips.contains(this.shadowRoot.activeElement);
     const shown = chips(this.state, weights, { onChange: (changed) => this.go(changed), onUndo });
     this.chips.replaceChildren(...shown);
     this.chips.hidden = shown.length === 0;
+    if (focused) (this.chips.querySelector("button") ?? this.count).focus();
   }
 
   busy(it) {

@@ -98,6 +98,8 @@ def test_keyboard_alone_is_enough(page: Page, opened: OpenIndex) -> None:
     expect(page.get_by_role("button", name=f"More like {fourth}", exact=True)).to_be_focused()
     page.keyboard.press("+")
     expect(page.locator("photo-search .chip.more")).to_have_count(1)
+    expect(photos).to_have_count(18)
+    expect(photos.first).to_be_focused()
 
 
 def test_address_holds_all_that_is_asked(page: Page, address: str, opened: OpenIndex) -> None:
@@ -118,6 +120,9 @@ def test_address_holds_all_that_is_asked(page: Page, address: str, opened: OpenI
     page.locator("photo-search input[type=file]").set_input_files(opened.gallery / "blue-left" / "2.jpg")
     expect(shown_paths(page)).to_have_count(10)
     expect(page.locator("photo-search .chip.more")).to_have_count(1)
+    page.goto(f"{address}/?index=nowhere")
+    page.get_by_role("button", name="Show photos of the index").click()
+    expect(page.locator("photo-search .card")).to_have_count(4)
     page.goto(f"{address}/?id=<script>&k=-3&crop=9,9,9,9&open=x&min_side=1e9&until=never")
     expect(page.locator("photo-search .notice")).to_be_visible()
 
