@@ -10,12 +10,13 @@ from typing import Any
 
 from app.figures import lens_figure
 from app.galleries import Galleries
+from app.questions import Question
 from app.thumbnails import UnknownItem, known_path
-from indexing.filters import Filter
 from indexing.grouping import group_copies
 from indexing.hardness import SYNTHESIZER, NoLens
+from indexing.preprocess import Window
 from indexing.queries import Query, find
-from indexing.search import MinScore, OpenIndex, answer
+from indexing.search import OpenIndex, answer
 
 # A photo may take 600 MB while it is decoded, and its embedding every core.
 DECODING = threading.Semaphore(2)
@@ -36,27 +37,27 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
     return {"indexes": indexes}
 
 
-def search(
-    opened: OpenIndex,
-    query: Query,
-    name: str | None = None,
-    *,
-    k: int,
-    min_score: MinScore = None,
-    where: Filter | None = None,
-    group: bool = False,
-) -> dict[str, Any]:
-    """Answer a query, whose photo may have a name; raises UnknownItem for an item that is not there, and as find does."""
-    started = time.perf_counter()
+def search(opened: OpenIndex, asked: Question) -> dict[str, Any]:
+    """Answer a question; raises UnknownItem for an item that is not there, and HdmlError as find does."""
+    started, query = time.perf_counter(), asked.query
     check_known(opened, query)
     with DECODING if query.decodes else nullcontext():
-        results = find(opened, query, k=2 * k if group else k, where=where)
+        results = find(opened, query, k=2 * asked.k if asked.group else asked.k, where=asked.where)
     copies = None
-    if group:
+    if asked.group:
         with DECODING:
-            results, copies = group_copies(opened, results, k)
+            results, copies = group_copies(opened, results, asked.k)
     elapsed_ms, weights = 1000 * (time.perf_counter() - started), query.weights if query.has_examples else None
-    return answer(describe(query, name), opened, results, elapsed_ms, min_score=min_score, copies=copies, weights=weights)
+    name = describe_query(query, asked.name)
+    return answer(name, opened, results, elapsed_ms, min_score=asked.min_score, copies=copies, weights=weights)
+
+
+def embed(opened: OpenIndex, photo: bytes, crop: Window | None) -> dict[str, Any]:
+    """What the encoder of an index makes of a photo or of a part of it; raises UnreadableImage, and HdmlError as encoder does."""
+    encoder = opened.encoder
+    with DECODING:
+        vector, norm = encoder.encode_photo(photo, crop=crop)
+    return {"model": encoder.metadata.fingerprint, "dimension": len(vector), "vector": vector.tolist(), "norm": norm}
 
 
 def check_known(opened: OpenIndex, query: Query) -> None:
@@ -67,7 +68,7 @@ def check_known(opened: OpenIndex, query: Query) -> None:
             raise UnknownItem(f"the index {opened.name} has no item with id {item_id}")
 
 
-def describe(query: Query, name: str | None) -> str:
+def describe_query(query: Query, name: str | None) -> str:
     """What is searched by, in a word or two."""
     if query.item is not None:
         return f"id {query.item}"

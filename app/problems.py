@@ -12,25 +12,32 @@ from indexing.errors import HdmlError, UnreadableImage
 
 
 def problem(status: HTTPStatus, detail: str) -> JSONResponse:
-    content = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-    return JSONResponse(content, status, media_type="application/problem+json")
+    return JSONResponse(as_problem(status, detail), status, media_type="application/problem+json")
+
+
+def as_problem(status: HTTPStatus, detail: str) -> dict[str, str | int]:
+    """The fields of a problem."""
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+
+
+def said(error: HdmlError | HTTPException) -> tuple[HTTPStatus, str]:
+    """The status of an error of the user's world, and its sentence."""
+    match error:
+        case HTTPException():
+            return HTTPStatus(error.status_code), str(error.detail)
+        case UnreadableImage():
+            return HTTPStatus.UNPROCESSABLE_ENTITY, f"The query photo cannot be searched with: {error}."
+        case UnknownIndex() | UnknownItem():
+            return HTTPStatus.NOT_FOUND, str(error)
+    return HTTPStatus.BAD_REQUEST, str(error)
 
 
 def add_problem_handlers(api: FastAPI) -> None:
     """Answer every error of the user's world with a problem; programming errors stay what they are."""
 
-    @api.exception_handler(UnreadableImage)
-    def unreadable(_: Request, error: UnreadableImage) -> JSONResponse:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"The query photo cannot be searched with: {error}.")
-
-    @api.exception_handler(UnknownIndex)
-    @api.exception_handler(UnknownItem)
-    def unknown(_: Request, error: HdmlError) -> JSONResponse:
-        return problem(HTTPStatus.NOT_FOUND, str(error))
-
     @api.exception_handler(HdmlError)
     def user_error(_: Request, error: HdmlError) -> JSONResponse:
-        return problem(HTTPStatus.BAD_REQUEST, str(error))
+        return problem(*said(error))
 
     @api.exception_handler(RequestValidationError)
     def bad_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -39,4 +46,4 @@ def add_problem_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(HTTPStatus(error.status_code), str(error.detail))
+        return problem(*said(error))

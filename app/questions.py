@@ -1,18 +1,24 @@
 """What a search is asked, checked: the parameters of its address and the fields of its JSON body."""
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.uploads import MAX_PHOTOS, Upload
 from indexing.filters import Filter
-from indexing.preprocess import ImageSource, Window
+from indexing.preprocess import Window
 from indexing.queries import Query
 from indexing.rocchio import Weights
+from indexing.search import MinScore
 
 EXAMPLES = 100  # of more or less, at most
 DIMENSIONS = 65_536  # of a vector, at most
 _VALUES = 200  # of a filter, at most
+_FAULTS = 5  # that are told
 
 ItemId = Annotated[int, Field(ge=1, le=2**63 - 1, description="An item's id.")]  # as SQLite numbers rows
 Examples = Annotated[list[ItemId], Field(max_length=EXAMPLES)]
@@ -20,6 +26,7 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 Words = Annotated[str, Field(max_length=1000)]
 Values = Annotated[list[Words], Field(max_length=_VALUES)]
 
+CROP = "The part of the photo to take: left,top,right,bottom in shares of its sides."
 _LABEL = "Only photos of one of these labels."
 _ATTRIBUTE = "Only photos with an attribute such as colour=red."
 
@@ -30,9 +37,9 @@ class Filters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Values = Field(default=[], description=_LABEL)
-    attribute: Values = Field(default=[], description=_ATTRIBUTE)
-    path: Words | None = Field(default=None, description="Only photos whose path matches this glob.")
-    since: Words | None = Field(default=None, description="Only photos changed on this day or later.")
+    attribute: Values = Field(default=[], description=_ATTRIBUTE, examples=[["colour=red"]])
+    path: Words | None = Field(default=None, description="Only photos whose path matches this glob.", examples=["holidays/*.jpg"])
+    since: Words | None = Field(default=None, description="Only photos changed on this day or later.", examples=["2026-01-31"])
     until: Words | None = Field(default=None, description="Only photos changed on this day or earlier.")
     min_side: int | None = Field(default=None, ge=1, le=2**31, description="Least pixels of the shorter side.")
 
@@ -46,6 +53,24 @@ class Filters(BaseModel):
             until=self.until,
             min_side=self.min_side,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A search, ready to be carried out in an index.
+
+    Attributes:
+        index: by name; None is the default one.
+        name: of the photo that was sent.
+    """
+
+    query: Query
+    name: str | None = None
+    index: str | None = None
+    k: int = 10
+    min_score: MinScore = None
+    where: Filter | None = None
+    group: bool = False
 
 
 class Asked(BaseModel):
@@ -70,31 +95,85 @@ class Asked(BaseModel):
     )
     group: bool = Field(default=False, description="Give copies of a photo once, the others under copies.")
 
-    def query(self, *, photo: ImageSource | None = None, vector: list[float] | None = None) -> Query:
-        """The query with its examples; raises HdmlError for a crop that is none."""
-        return Query(
-            photo=photo,
-            item=self.id,
-            vector=None if vector is None else np.array(vector, np.float64),
-            crop=None if self.crop is None else Window.asked(self.crop),
-            more=tuple(dict.fromkeys(self.more)),
-            less=tuple(dict.fromkeys(self.less)),
-            weights=Weights(self.alpha, self.beta, self.gamma),
-        )
-
 
 class Parameters(Asked, Filters):
     """All of it, as an address says it; what an address says besides is passed over."""
 
     model_config = ConfigDict(extra="ignore")
 
+    def question(self, photo: Upload | None) -> Question:
+        """The search by a photo, or by what the address names; raises HdmlError where words cannot be read."""
+        return _question(self, self.where(), photo=photo)
+
 
 class SearchBody(Asked):
     """A search as JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"id": 7, "k": 5, "filters": {"label": ["blue-left", "blue-right"], "min_side": 64}},
+                {"id": 7, "more": [8, 9], "less": [3], "gamma": 0.5},
+                {"vector": [0.6, 0.0, -0.8], "min_score": 0.5},
+            ]
+        },
+    )
 
     vector: Annotated[list[float], Field(min_length=1, max_length=DIMENSIONS)] | None = Field(
         default=None, description="Search by an embedding, of any length above 0."
     )
     filters: Filters = Field(default=Filters(), description="Which photos may be found.")
+
+    def question(self) -> Question:
+        """The search that it describes; raises HdmlError where words cannot be read."""
+        return _question(self, self.filters.where(), vector=self.vector)
+
+
+class BatchBody(BaseModel):
+    """Several searches as JSON; each is checked by itself, so that one that is wrong leaves the others their answers."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"queries": [{"id": 7}, {"id": 8, "k": 3}]}})
+
+    queries: list[Any] = Field(min_length=1, max_length=MAX_PHOTOS, description="Bodies as /v1/search takes them.")
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read_json(kind: type[Body], text: bytes) -> Body:
+    """What a JSON text says; raises HTTPException with a sentence of at most a few faults when it is not as it should be."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _wrong(error) from error
+
+
+def read_question(values: Any) -> Question:
+    """One search of several; raises HTTPException as read_json does, and HdmlError where words cannot be read."""
+    try:
+        return SearchBody.model_validate(values).question()
+    except ValidationError as error:
+        raise _wrong(error) from error
+
+
+def _question(asked: Asked, where: Filter | None, *, photo: Upload | None = None, vector: list[float] | None = None) -> Question:
+    query = Query(
+        photo=None if photo is None else photo.content,
+        item=asked.id,
+        vector=None if vector is None else np.array(vector),
+        crop=None if asked.crop is None else Window.asked(asked.crop),
+        more=tuple(dict.fromkeys(asked.more)),
+        less=tuple(dict.fromkeys(asked.less)),
+        weights=Weights(asked.alpha, asked.beta, asked.gamma),
+    )
+    return Question(query, None if photo is None else photo.name, asked.index, asked.k, asked.min_score, where, asked.group)
+
+
+def _wrong(error: ValidationError) -> HTTPException:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), fault["msg"]]) for fault in faults[:_FAULTS]]
+    rest = f"; and {len(faults) - _FAULTS} more" if len(faults) > _FAULTS else ""
+    return HTTPException(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"The JSON body must be as /openapi.json says: {'; '.join(told)}{rest}."
+    )

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app import browse, feedback, retrieval, runs
+from app.answers import PROBLEMS
 from app.api import make_router
 from app.galleries import Galleries
 from app.origin import OwnPagesOnly
@@ -37,7 +38,7 @@ def create_app(workspace: Workspace, *, index: Path | None = None, device: str =
         galleries.close()
 
     # FastAPI's documentation pages load their scripts from a foreign host; the schema itself stays at /openapi.json.
-    api = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan)
+    api = FastAPI(title="hdml", docs_url=None, redoc_url=None, lifespan=lifespan, responses=PROBLEMS)
     api.add_middleware(OwnPagesOnly)
     api.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
     add_problem_handlers(api)

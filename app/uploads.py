@@ -1,4 +1,4 @@
-"""The query photo of a request: its own bytes, untouched, and never more of them than the limit."""
+"""What a request sends: photos, their own bytes, untouched, or JSON; and never more of either than the limit."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -9,6 +9,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 MAX_UPLOAD = 50 * 1024 * 1024  # bytes
+MAX_JSON = 8 * 1024 * 1024
+MAX_PHOTOS = 64
+"""Photos or queries of a batch, at most."""
 
 
 @dataclass(frozen=True)
@@ -19,40 +22,60 @@ class Upload:
     content: bytes
 
 
-async def read_upload(request: Request) -> Upload | None:
-    """The photo in a request's body: the field ``image`` of a multipart form, or the body itself; None when it is empty.
+@dataclass(frozen=True)
+class Sent:
+    """A request's body: photos, or the text of a JSON document, or neither."""
+
+    photos: tuple[Upload, ...] = ()
+    json: bytes | None = None
+
+
+async def read_sent(request: Request) -> Sent:
+    """The body of a request: at most one photo, in the field ``image`` of a form or as the body itself, or JSON.
 
     Raises:
-        HTTPException: 413 as soon as more than MAX_UPLOAD bytes have come, 400 for a form without a file ``image``.
+        HTTPException: 413 as soon as too many bytes have come, 400 for a form without a file ``image`` or with several.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return await _read_form(request)
-    content = b"".join([chunk async for chunk in _limited(request)])
-    return Upload("upload", content) if content else None
+    return await _read(request, most=1)
 
 
-async def _read_form(request: Request) -> Upload:
+async def read_batch(request: Request) -> Sent:
+    """As read_sent, but the field ``image`` may be there up to MAX_PHOTOS times."""
+    return await _read(request, most=MAX_PHOTOS)
+
+
+async def _read(request: Request, *, most: int) -> Sent:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return Sent(photos=await _read_form(request, most))
+    is_json = kind == "application/json"
+    content = b"".join([chunk async for chunk in _limited(request, MAX_JSON if is_json else MAX_UPLOAD)])
+    if not content:
+        return Sent()
+    return Sent(json=content) if is_json else Sent(photos=(Upload("upload", content),))
+
+
+async def _read_form(request: Request, most: int) -> tuple[Upload, ...]:
     try:
-        form = await MultiPartParser(request.headers, _limited(request), max_files=1, max_fields=8).parse()
+        form = await MultiPartParser(request.headers, _limited(request, MAX_UPLOAD), max_files=most, max_fields=8).parse()
     except MultiPartException as error:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"The form cannot be read: {error.message}") from error
-    image = form.get("image")
-    if not isinstance(image, UploadFile):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "The form must hold a photo as the file field `image`, but has none.")
     try:
-        return Upload(image.filename or "upload", await image.read())
+        images = [image for image in form.getlist("image") if isinstance(image, UploadFile)]
+        if not images:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "The form must hold a photo as the file field `image`, but has none.")
+        return tuple([Upload(image.filename or "upload", await image.read()) for image in images])
     finally:
         await form.close()
 
 
-async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     """The body's chunks as they come; what a client says about its length is not believed, only counted."""
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > MAX_UPLOAD:
-            limit = f"{MAX_UPLOAD // 1024**2} MB"
+        if received > most:
             raise HTTPException(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A query photo may have {limit} at most; send a smaller one."
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"This may have {most // 1024**2} MB at most; send something smaller."
             )
         yield chunk

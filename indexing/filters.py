@@ -8,6 +8,8 @@ from typing import Any
 
 from indexing.errors import HdmlError
 
+_LAST = 2**63 - 1  # in nanoseconds, the largest number that SQLite can hold
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -94,4 +96,5 @@ def _moment(words: str | None, of_a_day: clock) -> datetime | None:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000) * 1000
+    # No file is so old or so new that SQLite could not hold its time.
+    return max(-_LAST, min(int(moment.timestamp() * 1_000_000) * 1000, _LAST))

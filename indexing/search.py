@@ -229,7 +229,8 @@ class OpenIndex:
                 f"a vector to search the index {self.name} by must have {moment.dimension} values, as its encoder {moment.model} "
                 f"gives, not {len(vector)}"
             )
-        length = np.linalg.norm(vector)
+        with np.errstate(over="ignore"):
+            length = np.linalg.norm(vector)
         if not 0 < length < np.inf:
             raise HdmlError(
                 f"a vector to search by must have a direction, so that its length is above 0 and finite, not {length}"

@@ -22,6 +22,7 @@ import indexing.catalogue
 import indexing.database
 from app.galleries import Galleries
 from app.handlers import search, surprising_anchor
+from app.questions import Question
 from app.server import create_app
 from indexing.bundle import pack_index
 from indexing.catalogue import CATALOGUE, Catalogue
@@ -314,7 +315,7 @@ def test_few_photos_are_decoded_at_once(opened: OpenIndex, monkeypatch: pytest.M
 
     monkeypatch.setattr(app.handlers, "find", find)
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: search(opened, Query(photo=b""), k=1), range(12)))
+        list(pool.map(lambda _: search(opened, Question(Query(photo=b""))), range(12)))
     assert most == 2
 
 
@@ -431,6 +432,7 @@ import sys
 from pathlib import Path
 from fastapi.testclient import TestClient
 from httpx import Response
+from app.questions import Question
 from app.server import create_app
 from indexing.workspace import Workspace
 
