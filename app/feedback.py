@@ -14,7 +14,7 @@ from app.api import IndexName
 from app.galleries import Galleries
 from app.handlers import DECODING
 from app.thumbnails import UnknownItem, known_path
-from app.uploads import Upload, read_upload
+from app.uploads import Upload, read_sent
 from indexing.errors import HdmlError
 from indexing.marks import QUERY_SIDE, Mark, QueryPhoto
 from indexing.pictures import draw
@@ -48,11 +48,11 @@ _BODY = {"requestBody": {"content": {"application/json": _JSON, "multipart/form-
 
 
 async def _read_body(request: Request) -> MarkBody | Upload | None:
-    upload = await read_upload(request)
-    if upload is None or not request.headers.get("content-type", "").startswith("application/json"):
-        return upload
+    sent = await read_sent(request)
+    if sent.json is None:
+        return sent.photos[0] if sent.photos else None
     try:
-        return MarkBody.model_validate_json(upload.content)
+        return MarkBody.model_validate_json(sent.json)
     except ValidationError as error:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from error
 

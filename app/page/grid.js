@@ -20,8 +20,8 @@ export function scoreParts(score, verdict, calibration) {
   marks.forEach((mark, i) => (mark.style.left = `${100 * Math.max(0, [calibration.unsure, calibration.match][i])}%`));
   const bar = make("span", { className: "bar" }, make("span", { className: "track" }, fill), ...marks);
   const meaning = make("span", { className: "meaning", role: "tooltip" }, meaningOf(score, verdict, calibration));
-  const name = `Score ${score.toFixed(3)}${verdict ? `, ${verdict}` : ""}. ${meaning.textContent}`;
-  const button = make("button", { type: "button", className: `score ${verdict ? verdict.replace(" ", "-") : ""}`, ariaLabel: name }, bar, meaning);
+  const ariaLabel = `Score ${score.toFixed(3)}${verdict ? `, ${verdict}` : ""}`;
+  const button = make("button", { type: "button", className: `score ${verdict ? verdict.replace(" ", "-") : ""}`, ariaLabel, ariaDescription: meaning.textContent }, bar, meaning);
   button.onfocus = button.onpointerenter = () => {
     meaning.classList.toggle("leftward", button.getBoundingClientRect().left > innerWidth / 2);
   };

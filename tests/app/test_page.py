@@ -79,7 +79,7 @@ def test_camera_takes_a_query(page: Page) -> None:
         page.get_by_role("button", name="Take the photo").click()
     assert answered.value.json()["query"] == "camera.jpg"
     expect(page.locator("photo-search .status")).to_contain_text(" ms")
-    expect(page.locator("photo-search dialog")).to_have_count(0)
+    expect(page.locator("photo-search dialog.camera")).to_have_count(0)
 
 
 def test_camera_without_a_picture_takes_none_and_can_be_left(page: Page) -> None:
@@ -88,7 +88,7 @@ def test_camera_without_a_picture_takes_none_and_can_be_left(page: Page) -> None
     dialog = page.get_by_role("dialog", name="Camera")
     expect(dialog.get_by_role("button", name="Take the photo")).to_be_disabled()
     dialog.get_by_role("button", name="Cancel").click()
-    expect(page.locator("photo-search dialog")).to_have_count(0)
+    expect(page.locator("photo-search dialog.camera")).to_have_count(0)
 
 
 def test_buttons_of_a_card_are_named_after_its_photo(page: Page, photos: Path) -> None:
