@@ -182,7 +182,7 @@ class PhotoSearch extends OverIndexes {
     if (results.length === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
     const words = [`${results.length} photos${name ? ` like ${name}` : ""}`, `${Math.round(answer.elapsed_ms)} ms`];
     const summary = verdict ? [make("b", { className: verdict.replace(" ", "-") }, `${verdict[0].toUpperCase()}${verdict.slice(1)}`), " · "] : [];
-    this.say(...summary, words.join(" · "), make("small", {}, `model ${answer.model}, index ${answer.index}`));
+    this.say(make("span", {}, ...summary, words.join(" · ")), make("small", {}, `model ${answer.model}, index ${answer.index}`));
   }
 
   /** Photos of an index: a few of all, to search from, or those that pass the filters. */
