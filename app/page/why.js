@@ -7,15 +7,15 @@ import { ask, make, pictureOf } from "./dom.js";
  */
 export async function whyView({ asked, options, picture }, { id, index }) {
   asked.set("item", id);
-  const { query, item } = await ask(`/v1/why?${asked}`, options);
-  const photos = [["Query", picture, query], ["Found", pictureOf(id, index, 960), item]].filter(([, , regions]) => regions);
-  const figures = photos.map(([name, source, regions]) => make("figure", { className: "why" }, underHeat(source, regions), make("figcaption", {}, name)));
+  const { query, query_area, item, item_area } = await ask(`/v1/why?${asked}`, options);
+  const photos = [["Query", picture, query, query_area], ["Found", pictureOf(id, index, 960), item, item_area]].filter(([, , regions]) => regions);
+  const figures = photos.map(([name, ...seen]) => make("figure", { className: "why" }, underHeat(...seen), make("figcaption", {}, name)));
   const legend = make("p", { className: "legend" }, "Warm: like the other photo. Dark: unlike it, or not seen by the encoder.");
   return [...figures, legend];
 }
 
-/** A photo under a map of `similarities` [h][w], which divide its `area` evenly. */
-function underHeat(source, { similarities, area }) {
+/** A photo under a map of similarities [h][w], which divide the area that the encoder saw evenly. */
+function underHeat(source, similarities, area) {
   const height = similarities.length, width = similarities[0].length, values = similarities.flat();
   const least = Math.min(...values), range = Math.max(...values) - least || 1;
   const heat = make("canvas", { width, height, className: "heat" }), context = heat.getContext("2d");

@@ -156,6 +156,33 @@ def test_part_of_a_photo_is_searched_by_as_the_route_does(page: Page, address: s
     expect(page.locator("photo-search .value")).to_have_text([f"{result['score']:.3f}" for result in whole])
 
 
+def test_why_shows_what_the_route_says(page: Page, address: str, opened: OpenIndex) -> None:
+    query, item = (opened.catalogue.items("blue-left")[row].id for row in (0, 1))
+    area = {"left": 0.25, "top": 0.0, "right": 0.75, "bottom": 1.0}
+    regions = {"query": [[0.1, 0.9], [0.2, 0.3]], "query_area": area, "item": [[0.5, 0.4, 0.3]], "item_area": area}
+    page.route("**/v1/why?*", lambda route: route.fulfill(json=regions))
+    page.goto(f"{address}/?id={query}&open={item}")
+    dialog, why = page.get_by_role("dialog"), page.get_by_role("button", name="Which regions of both photos")
+    with page.expect_request("**/v1/why?*") as asked:
+        why.click()
+    parameters = httpx.URL(asked.value.url).params
+    assert (parameters["id"], parameters["item"]) == (str(query), str(item))
+    expect(dialog.locator("figcaption")).to_have_text(["Query", "Found"])
+    sizes = [(heat.get_attribute("width"), heat.get_attribute("height")) for heat in dialog.locator("canvas").all()]
+    assert sizes == [("2", "2"), ("3", "1")]
+    photo, heat = dialog.locator(".under-heat img").first.bounding_box(), dialog.locator("canvas").first.bounding_box()
+    assert photo is not None
+    assert heat is not None
+    assert heat["x"] - photo["x"] == pytest.approx(photo["width"] / 4, abs=1)
+    assert heat["width"] == pytest.approx(photo["width"] / 2, abs=1)
+    why.click()
+    expect(dialog.locator("canvas")).to_have_count(0)
+    page.unroute("**/v1/why?*")
+    page.route("**/v1/why?*", lambda route: route.fulfill(status=404, json={"detail": "This encoder tells no regions apart."}))
+    why.click()
+    expect(dialog.get_by_role("alert")).to_have_text("This encoder tells no regions apart.")
+
+
 def test_filters_are_offered_and_can_be_removed(page: Page, address: str, opened: OpenIndex) -> None:
     query = opened.catalogue.items("blue-left")[0].id
     page.goto(f"{address}/?id={query}")
