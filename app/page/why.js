@@ -29,7 +29,9 @@ function underHeat(source, similarities, area) {
     width: share(area.right - area.left),
     height: share(area.bottom - area.top),
   });
-  return make("div", { className: "under-heat" }, make("img", { src: source, alt: "" }), heat);
+  const photo = make("img", { src: source, alt: "" }), frame = make("div", { className: "under-heat" }, photo, heat);
+  photo.onload = () => frame.style.setProperty("--ratio", photo.naturalWidth / photo.naturalHeight);
+  return frame;
 }
 
 /** Of a share from 0 to 1: a dark veil for what is unlike, through clear, to a warm glow. */
