@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cli.display import Display
     from hdml.distributed import Processes
+    from hdml.feedback import Mark
     from hdml.int8 import Material
     from indexing.workspace import Workspace
 
@@ -136,6 +137,10 @@ def train(
     reestimate_bn: Annotated[
         bool, typer.Option("--reestimate-bn", help="Take all BatchNorm statistics anew from training photos before measuring.")
     ] = False,
+    feedback: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX", help="Learn from the right and wrong marks on results of an index too (docs/feedback.md)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run: the newest, or --run.")] = False,
     run: Annotated[
@@ -154,6 +159,7 @@ def train(
     from hdml.distributed import join
     from hdml.fit import plan_run, take_part
     from hdml.sources import find_source
+    from indexing.workspace import Workspace
 
     display = Display(json_output=json_output)
     if list_losses:
@@ -207,6 +213,7 @@ def train(
             freeze_bn=freeze_bn,
             reestimate_bn=reestimate_bn,
             seed=seed,
+            marks=marks_of(Workspace(workspace).find_index(feedback)) if feedback is not None else (),
         )
     processes.tell(folder)
     record = carry_out(folder, torch_device, display, processes=processes, gpus=gpus)
@@ -398,6 +405,31 @@ def train_share(folder: Path, device: "torch.device", json_output: bool) -> None
     else:
         take_part(folder, device=device, processes=processes)
     processes.leave()
+
+
+def marks_of(index_dir: Path) -> "list[Mark]":
+    """The marks of an index whose photos are still there, as training takes them; raises HdmlError when there are none."""
+    from hdml.feedback import Mark, MarkedPhoto
+    from indexing.catalogue import Catalogue
+
+    with Catalogue(index_dir) as catalogue:
+        gallery, found = catalogue.about().gallery, []
+        for mark in catalogue.marks():
+            if not mark.present:
+                continue
+            sent = catalogue.query_photo(mark.id)
+            if sent is None:
+                query = MarkedPhoto(mark.query_path, gallery / mark.query_path, mark.query_label)
+            else:
+                file = Path("feedback", f"{sent.hash.hex()}.jpg")
+                query = MarkedPhoto(sent.name, file, None, sent.size, sent.hash.hex(), sent.jpeg)
+            found.append(Mark(query, MarkedPhoto(mark.item_path, gallery / mark.item_path, mark.item_label), mark.right))
+    if not found:
+        raise HdmlError(
+            f"--feedback needs marks on results, but the index {index_dir.name} has none of photos that are there; "
+            "mark some on the page that hdml serve shows."
+        )
+    return found
 
 
 def check_gpus(gpus: int, device: "torch.device") -> None:

@@ -33,7 +33,7 @@ class LabelledPhotos:
 
     Attributes:
         root: the folder.
-        paths: [n] paths of the photos below it (whole paths elsewhere), sorted.
+        paths: [n] paths of the photos below it (whole paths elsewhere), sorted; those that joined by marks come last.
         labels: [n] index into ``classes``, or :data:`hdml.evaluate.DISTRACTOR`.
         classes: names, sorted.
         boxes: [n] the part of each file that is the photo, None for all of it; empty where no photo has a box.

@@ -23,6 +23,7 @@ from hdml.device import peak_memory
 from hdml.distributed import ALONE, Processes
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS, export_encoder, export_synthesizer, fingerprint_of
+from hdml.feedback import Mark, count_lesson, keep_marks
 from hdml.measure import TEST, evaluate_network_on, measured_photos, read_recorded
 from hdml.metric_losses import LOSSES
 from hdml.model import EmbeddingModel, EncoderNetwork, FeatureGenerator, build_backbone
@@ -31,7 +32,7 @@ from hdml.run import CHECKPOINT, ENCODER, MODEL, REFIT, SPLIT, SYNTHESIZER, read
 from hdml.run_photos import check_leaks, digest_of, read_run_photos, say_split
 from hdml.settings import decide
 from hdml.sources import read_photos
-from hdml.splits import make_rule, split_photos, validation_photos
+from hdml.splits import Split, make_rule, split_photos, validation_photos
 from hdml.train import TrainConfig, make_sampler, starting_backbone, train
 from hdml.watcher import Silent, Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
@@ -64,6 +65,7 @@ def plan_run(
     lr: float | None = None,
     classes_per_batch: int | None = None,
     photos_per_class: int | None = None,
+    marks: Sequence[Mark] = (),
     **settings: Any,
 ) -> None:
     """Decide everything that is left open and write the run's record.
@@ -82,6 +84,7 @@ def plan_run(
             the paper setting the authors' rate.
         classes_per_batch, photos_per_class: None takes the loss's own photos per class, two with HDML, and as many classes as
             make a batch of 64 (in the paper setting, the authors' batch).
+        marks: right and wrong marks on search results, to be learned from too.
         settings: other fields of :class:`hdml.train.TrainConfig`; None takes the setting's own.
 
     Raises:
@@ -129,10 +132,13 @@ def plan_run(
         },
         "split": {"by": rule.by, "hold_out": rule.hold_out},
         **({"refit": {}} if refit else {}),
+        **({"feedback": {"marks": len(marks)}} if marks else {}),
         "method": config.method,
         "loss": config.loss,
         "config": asdict(config),
     }
+    if marks:
+        keep_marks(run, marks)
     write_record(run, record)
 
 
@@ -155,6 +161,8 @@ def finish_run(
     measured_on, measured = measured_photos(split)
     seen = split.seen_set if measured_on == TEST else None
     say_split(split, measured_on, watcher)
+    if "feedback" in record:
+        record["feedback"] |= count_lesson(run)
     if looks is not None:
         record |= check_leaks(run, record, split, looks, watcher)
     say_batches(config, make_sampler(config, split.train_set.labels.tolist()), split.train_set, watcher)
@@ -178,6 +186,7 @@ def finish_run(
             device=device,
             report=reporting(watcher),
             processes=processes,
+            apart=split.apart,
         )
         model, _, state = load_trained(run, config)
         encoder = EncoderNetwork(model.backbone, model.head)
@@ -190,7 +199,7 @@ def finish_run(
         write_record(run, record)
     if "refit" in record:
         processes.tell(record["chosen_step"])
-        record |= _refit(run, record, config, split.photos, decoded, device, watcher, processes)
+        record |= _refit(run, record, config, split, decoded, device, watcher, processes)
     if export:
         record |= _export(run, record, config, measured.files)
     record |= {"status": "finished", "finished": _now()}
@@ -218,9 +227,10 @@ def take_part(run: Path, *, device: torch.device, processes: Processes) -> None:
             device=device,
             report=watcher.step,
             processes=processes,
+            apart=split.apart,
         )
     if "refit" in record:
-        _train_anew(run, processes.tell(), config, split.photos, decoded, device, watcher, processes)
+        _train_anew(run, processes.tell(), config, split, decoded, device, watcher, processes)
 
 
 def exported_from(run: Path, record: dict[str, Any]) -> Path:
@@ -232,16 +242,16 @@ def _refit(
     run: Path,
     record: dict[str, Any],
     config: TrainConfig,
-    photos: LabelledPhotos,
+    split: Split,
     decoded: TrainingPhotos,
     device: torch.device,
     watcher: Watcher,
     processes: Processes,
 ) -> dict[str, Any]:
     """Train anew on all photos, for as many steps as were best, into a folder of its own; returns what the record keeps of it."""
-    steps = record["chosen_step"]
+    steps, photos = record["chosen_step"], split.photos
     watcher.say(f"Training anew on all {len(photos.classes)} classes, {len(photos.paths)} photos, for the {steps} steps chosen.")
-    _train_anew(run, steps, config, photos, decoded, device, watcher, processes)
+    _train_anew(run, steps, config, split, decoded, device, watcher, processes)
     return {"refit": {"steps": steps, "classes": len(photos.classes), "photos": len(photos.paths)}}
 
 
@@ -249,7 +259,7 @@ def _train_anew(
     run: Path,
     steps: int,
     config: TrainConfig,
-    photos: LabelledPhotos,
+    split: Split,
     decoded: TrainingPhotos,
     device: torch.device,
     watcher: Watcher,
@@ -263,12 +273,13 @@ def _train_anew(
         replace(config, steps=steps),
         backbone,
         decoded,
-        train_set=photos,
+        train_set=split.photos,
         validation_set=None,
         run=folder,
         device=device,
         report=reporting(watcher),
         processes=processes,
+        apart=split.apart,
     )
 
 

@@ -16,6 +16,8 @@ SYNTHESIZER = "synthesizer.onnx"
 SPLIT = "split.json"
 LEAKS = "leaks.json"
 REFIT = "refit"
+FEEDBACK = "feedback.json"
+FEEDBACK_USED = "feedback-used.json"
 
 
 def write_record(run: Path, record: dict[str, Any]) -> None:

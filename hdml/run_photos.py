@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hdml.augmentation import TrainingPhotos
-from hdml.data import LabelledPhotos
+from hdml.data import LabelledPhotos, Photo
 from hdml.distributed import ALONE, Processes
+from hdml.feedback import learn, read_marks, tell_lesson, twins_of, with_lesson, write_lesson
 from hdml.leaks import Looks, find_leaks, tell_leaks
 from hdml.measure import read_recorded, recorded_split
 from hdml.run import LEAKS, write_lists
@@ -24,7 +25,8 @@ def read_run_photos(
 ) -> tuple[Split, TrainingPhotos, Looks | None]:
     """The split of all readable photos, those to learn from decoded and kept; the others are told with their reasons.
 
-    While they are decoded they are looked at for copies, unless that is done; of several processes, by the first.
+    While they are decoded they are looked at for copies, unless that is done; of several processes, by the first. Photos that
+    join by marks are among those to learn from.
     """
     photos = read_recorded(record)
     if digest_of(photos) != record["data"]["digest"]:
@@ -38,15 +40,30 @@ def read_run_photos(
     def on_read() -> None:
         nonlocal done
         done += 1
-        watcher.read(done, len(photos.paths))
+        watcher.read(done, len(photos.paths) + len(outside))
 
+    marks = read_marks(run)
+    twins = twins_of(photos, marks)
+    outside = sorted({Photo(photo.file) for photo, same in twins.items() if photo.digest is not None and not same})
     looks = None if "leaks" in record or not processes.first else Looks(photos.root)
     # All are learned from by a run that has got to its refit.
     learned = photos if "after" in record else _split(run, record, config, photos).train_set
-    failures = decoded.read(photos.photos, keep=set(learned.photos), on_read=on_read, look=looks.look if looks else None)
+    failures = decoded.read(
+        (*photos.photos, *outside),
+        keep={*learned.photos, *outside},
+        on_read=on_read,
+        look=looks.look if looks else None,
+    )
     for left_out, reason in (*photos.left_out, *failures.items()):
         watcher.say(f"Left out: {left_out}: {reason}")
-    return _split(run, record, config, photos.without(failures)), decoded, looks
+    split = _split(run, record, config, photos.without(failures))
+    if marks:
+        lesson = learn(marks, split, twins, unreadable={photo.path for photo in failures})
+        if processes.first:
+            write_lesson(run, lesson)
+            watcher.say(tell_lesson(lesson, marks, run))
+        split = with_lesson(split, lesson)
+    return split, decoded, looks
 
 
 def check_leaks(run: Path, record: dict[str, Any], split: Split, looks: Looks, watcher: Watcher) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class Split:
         test: ask, at the end.
         gallery: searched by ``test``; empty where test photos search one another.
         seen: photos of training classes, held out to search those learned from.
+        apart: pairs of photos learned from, of two classes, that are to meet in batches.
     """
 
     photos: LabelledPhotos
@@ -95,6 +96,7 @@ class Split:
     test: tuple[int, ...] = ()
     gallery: tuple[int, ...] = ()
     seen: tuple[int, ...] = ()
+    apart: tuple[tuple[Photo, Photo], ...] = ()
 
     @property
     def classes(self) -> ClassSplit:
@@ -134,7 +136,8 @@ class Split:
         """What :meth:`to_json` wrote, less the photos that are no more there."""
         at = {photo: index for index, photo in enumerate(photos.photos)}
         listed = {name: map(_photo, parts.get(name, ())) for name in _PART_NAMES}
-        return cls(photos, **{name: tuple(at[photo] for photo in its if photo in at) for name, its in listed.items()})
+        found = {name: tuple(at[photo] for photo in its if photo in at) for name, its in listed.items()}
+        return cls(photos, found["train"], found["validation"], found["test"], found["gallery"], found["seen"])
 
     @classmethod
     def of_classes(cls, photos: LabelledPhotos, classes: ClassSplit) -> "Split":

@@ -21,7 +21,7 @@ from hdml.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
-from hdml.data import LabelledPhotos
+from hdml.data import LabelledPhotos, Photo
 from hdml.diagnostics import Spread, StepFigures, read_back, spread_of
 from hdml.distributed import ALONE, Processes
 from hdml.evaluate import Evaluation
@@ -307,6 +307,7 @@ def train(
     device: torch.device,
     report: Callable[[TrainProgress], None],
     processes: Processes = ALONE,
+    apart: Sequence[tuple[Photo, Photo]] = (),
 ) -> TrainTime:
     """Train from the run's checkpoint, if it has one, to the last step; leaves the chosen model in the run.
 
@@ -324,12 +325,15 @@ def train(
         run: folder for the checkpoint, the chosen model and the log, which the first process alone writes, and all can read.
         report: told by the first process alone.
         processes: that train together, each calling this.
+        apart: pairs of photos learned from, of two classes, that are to meet in batches.
 
     Raises:
         HdmlError: training diverged, or the checkpoint is damaged.
     """
     torch.manual_seed(config.seed)
-    sampler = make_sampler(config, train_set.labels.tolist())
+    position = {photo: index for index, photo in enumerate(train_set.photos)}
+    pairs = [(position[one], position[other]) for one, other in apart]
+    sampler = make_sampler(config, train_set.labels.tolist(), pairs)
     loss = make_loss(config, classes_per_batch=sampler.classes_per_batch, classes=len(train_set.classes))
     epoch = max(1, len(train_set.paths) // (config.photos_per_class * sampler.classes_per_batch))
     trainee = Trainee(backbone, config, loss=loss, classes=len(train_set.classes), window=epoch, device=device)
@@ -396,12 +400,21 @@ def train(
     return TrainTime(before.seconds + time.monotonic() - began, before.waited + batches.seconds)
 
 
-def make_sampler(config: TrainConfig, labels: Sequence[int]) -> Sampler:
-    """The batches that a configuration learns from: pairs or more of each class, or the authors' disjoint triplets."""
+def make_sampler(config: TrainConfig, labels: Sequence[int], apart: Sequence[tuple[int, int]] = ()) -> Sampler:
+    """The batches that a configuration learns from: pairs or more of each class, or the authors' disjoint triplets.
+
+    Args:
+        labels: class of each photo.
+        apart: pairs of photos that are to meet.
+    """
     if config.disjoint_triplets:
-        return TripletSampler(labels, classes_per_batch=config.classes_per_batch, seed=config.seed)
+        return TripletSampler(labels, classes_per_batch=config.classes_per_batch, seed=config.seed, apart=apart)
     return ClassSampler(
-        labels, classes_per_batch=config.classes_per_batch, photos_per_class=config.photos_per_class, seed=config.seed
+        labels,
+        classes_per_batch=config.classes_per_batch,
+        photos_per_class=config.photos_per_class,
+        seed=config.seed,
+        apart=apart,
     )
 
 

@@ -18,8 +18,10 @@ CREATE TABLE marks (
     query INTEGER,                         -- an item's id; null where the query was sent
     photo BLOB REFERENCES query_photos CHECK ((photo IS NULL) != (query IS NULL)),
     query_path TEXT,                       -- where the item was when it was marked, for when it is known no more
+    query_hash BLOB,                       -- of its bytes then: with others, it is another photo; null where not known
     item INTEGER NOT NULL,                 -- no reference: what was said stays, whatever becomes of the item
     item_path TEXT NOT NULL,
+    item_hash BLOB,
     is_right INTEGER NOT NULL CHECK (is_right IN (0, 1)),
     marked TEXT NOT NULL                   -- ISO 8601, UTC
 );
@@ -28,17 +30,19 @@ CREATE UNIQUE INDEX marks_of_pairs ON marks (IFNULL(query, photo), item);
 MARKS = """
 SELECT marks.id, marks.query, photo, IFNULL(query_photos.name, IFNULL(asked.path, query_path)), asked.label, marks.item,
     IFNULL(found.path, item_path), found.label, is_right, marked,
-    photo IS NOT NULL OR asked.state IS 'ready', found.state IS 'ready'
+    photo IS NOT NULL OR (asked.state IS 'ready' AND IFNULL(query_hash, asked.hash) IS asked.hash),
+    found.state IS 'ready' AND IFNULL(item_hash, found.hash) IS found.hash
 FROM marks
 LEFT JOIN query_photos ON query_photos.hash = photo
 LEFT JOIN items AS asked ON asked.id = marks.query
 LEFT JOIN items AS found ON found.id = marks.item
 """
 MARK = """
-INSERT INTO marks (query, photo, query_path, item, item_path, is_right, marked)
-VALUES (:query, :photo, (SELECT path FROM items WHERE id = :query),
-    :item, (SELECT path FROM items WHERE id = :item), :right, :marked)
-ON CONFLICT (IFNULL(query, photo), item) DO UPDATE SET is_right = excluded.is_right, marked = excluded.marked
+INSERT INTO marks (query, photo, query_path, query_hash, item, item_path, item_hash, is_right, marked)
+SELECT :query, :photo, asked.path, asked.hash, found.id, found.path, found.hash, :right, :marked
+FROM items AS found LEFT JOIN items AS asked ON asked.id = :query WHERE found.id = :item
+ON CONFLICT (IFNULL(query, photo), item) DO UPDATE SET is_right = excluded.is_right, marked = excluded.marked,
+    query_hash = excluded.query_hash, item_hash = excluded.item_hash
 RETURNING id
 """
 
@@ -73,7 +77,7 @@ class Mark:
         item, item_path, item_label: of the result.
         right: whether it is the same thing.
         marked: when, ISO 8601 in UTC.
-        query_present, item_present: whether these photos can still be found; a photo that was sent is kept.
+        query_present, item_present: whether these photos are still there, with the bytes that they had; one that was sent is.
     """
 
     id: int

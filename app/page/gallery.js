@@ -51,9 +51,10 @@ class PhotoGallery extends OverIndexes {
     this.choice.control.value = index;
     this.statistics = undefined;
     this.clear();
-    this.refresh();
     this.turnTo(this.view);
+    await this.refresh(); // first, since whoever looks wants to see photos
     try {
+      if (index !== this.index) return;
       const found = await ask(`/v1/statistics?${new URLSearchParams({ index })}`);
       if (index !== this.index) return;
       this.statistics = found;
@@ -408,7 +409,7 @@ class PhotoGallery extends OverIndexes {
         pane.replaceChildren(make("p", { className: "empty" }, "Nothing is marked yet. Mark results as right or wrong where you search, or beside a photo here; training can learn from it."));
         return;
       }
-      const command = `hdml train PHOTOS --feedback ${index}`;
+      const command = `hdml train PHOTOS --feedback ${/^[\w.-]+$/.test(index) ? index : `'${index.replaceAll("'", "'\\''")}'`}`;
       const copy = make("button", { type: "button", className: "quiet", textContent: "Copy" });
       copy.onclick = async () => { await navigator.clipboard.writeText(command); copy.textContent = "Copied"; };
       const right = found.filter((mark) => mark.right).length;

@@ -14,7 +14,12 @@ from typer.testing import CliRunner
 import hdml.butterflies as built_in
 from cli import display, training
 from cli.main import app
+from hdml.feedback import HELD_OUT
 from hdml.run import read_log, read_record, status_of, write_record
+from indexing.catalogue import Catalogue
+from indexing.indexer import update_index
+from indexing.marks import QueryPhoto
+from indexing.workspace import Workspace
 from tests.cli.conftest import Command
 from tests.conftest import DISCS_PER_HUE, UNSEEN_HUES, Trained
 from tests.hdml.public_copies import write_inshop
@@ -321,3 +326,30 @@ def test_split_that_the_folder_does_not_allow_is_a_sentence(
 ) -> None:
     assert said in hdml("train", shapes, *SMALL, *options).sentence
     assert not (tmp_path / "workspace").exists()
+
+
+def test_marks_of_an_index_are_learned_from(hdml: Command, shapes: Path, tmp_path: Path, tiny_run: Path) -> None:
+    """Those of its photos, which are the training photos here, and of one that was sent; a test class is left out."""
+    place = Workspace(tmp_path / "workspace")
+    index = place.index_for_gallery(shapes)
+    update_index(shapes, index, tiny_run / "encoder.onnx", device="cpu")
+    assert (
+        "--feedback needs marks on results, but the index shapes has none"
+        in hdml("train", shapes, "--feedback", "shapes").sentence
+    )
+    labels = sorted(path.name for path in shapes.iterdir())
+    with Catalogue(index) as catalogue:
+        first, second, unseen = (catalogue.items(label)[0].id for label in (labels[0], labels[1], labels[-1]))
+        content = (shapes / catalogue.item(first).path).read_bytes()
+        sent = QueryPhoto(b"\x07" * 20, "mine.jpg", 1, content)
+        catalogue.mark(sent, first, right=True)
+        catalogue.mark(first, second, right=False)
+        catalogue.mark(first, unseen, right=False)
+    done = hdml("train", shapes, *SMALL, "--test-classes", "last:3", "--feedback", "shapes", "--run", "mine", "--json")
+    assert done.code == 0, done.stderr
+    run = tmp_path / "workspace" / "runs" / "mine"
+    assert read_record(run)["feedback"] == {"marks": 3, "joined": 1, "apart": 1, "left_out": 1}
+    assert "Marks: 1 right, 2 wrong. Photos that join a label by them: 1;" in " ".join(done.stderr.split())
+    used = json.loads((run / "feedback-used.json").read_text())
+    assert used["joined"] == [{"photo": str((run / "feedback" / f"{sent.hash.hex()}.jpg").resolve()), "label": labels[0]}]
+    assert used["left_out"][0]["reason"] == HELD_OUT

@@ -1,6 +1,7 @@
 """Marks: kept with the catalogue whatever becomes of the photos, and brought along from catalogues of before there were any."""
 
 import re
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_marks_outlive_moves_removals_and_collecting(index: Path, photos: Path, 
     with Catalogue(index) as catalogue:
         assert catalogue.marks()[1].query_path == "blue-left/1.jpg"
         assert [mark.present for mark in catalogue.marks()] == [True, False]
+
+
+def test_a_mark_is_not_of_the_photo_that_takes_its_place(index: Path, photos: Path, tiny_run: Path) -> None:
+    with Catalogue(index) as catalogue:
+        changes, stays = (id_of(catalogue, path) for path in ("blue-left/0.jpg", "red-right/1.jpg"))
+        first, second = catalogue.mark(changes, stays, right=True), catalogue.mark(SENT, changes, right=True)
+    shutil.copy(photos / "green-left" / "3.jpg", photos / "blue-left" / "0.jpg")
+    update_index(photos, index, tiny_run / "encoder.onnx", device="cpu")
+    with Catalogue(index) as catalogue:
+        assert id_of(catalogue, "blue-left/0.jpg") == changes
+        assert {mark.id: mark.present for mark in catalogue.marks()} == {first: False, second: False}
+        catalogue.mark(changes, stays, right=False)  # of the new photo
+        assert {mark.id: mark.present for mark in catalogue.marks()} == {first: True, second: False}
 
 
 def test_marks_outlive_another_encoder(index: Path, tmp_path: Path) -> None:
