@@ -130,6 +130,44 @@ class Embedding(BaseModel):
     )
 
 
+class Area(BaseModel):
+    """A part of an upright photo, in shares of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+Grid = list[list[float]]
+
+
+class WhyAnswer(BaseModel):
+    """Which regions of a query and of an item matter for their match: rows from the top down, values from left to right."""
+
+    index: str
+    model: str = Field(description="Fingerprint of the encoder.")
+    score: float = Field(description="Cosine similarity of the query and the item.")
+    query: Grid | None = Field(description="How like the item each region of the query's photo is, −1 to 1; null without one.")
+    query_area: Area | None = Field(description="The part of the query's photo that the regions divide evenly.")
+    item: Grid = Field(description="How like the query each region of the item's photo is, −1 to 1.")
+    item_area: Area
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "index": "photos",
+                "model": "00c0ffee00c0ffee",
+                "score": 0.93,
+                "query": [[0.1, 0.8], [0.0, 0.2]],
+                "query_area": {"left": 0.125, "top": 0.0, "right": 0.875, "bottom": 1.0},
+                "item": [[0.7, 0.1], [0.3, 0.0]],
+                "item_area": {"left": 0.0, "top": 0.0, "right": 1.0, "bottom": 1.0},
+            }
+        }
+    )
+
+
 class ItemAnswer(BaseModel):
     """What an index knows of a photo; null is what it does not know of a vector from a table."""
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.thumbnails import UnknownItem, known_path
 from indexing.grouping import group_copies
 from indexing.preprocess import Window
 from indexing.queries import Query, find
+from indexing.regions import explain
 from indexing.search import OpenIndex, answer
 from indexing.synthesizer import SYNTHESIZER
 
@@ -55,6 +57,23 @@ def embed(opened: OpenIndex, photo: bytes, crop: Window | None) -> dict[str, Any
     with DECODING:
         vector, norm = encoder.encode_photo(photo, crop=crop)
     return {"model": encoder.metadata.fingerprint, "dimension": len(vector), "vector": vector.tolist(), "norm": norm}
+
+
+def why(opened: OpenIndex, query: Query, item_id: int) -> dict[str, Any]:
+    """Which regions of a query and of an item matter for their match; raises UnknownItem, and as explain does."""
+    check_known(opened, query)
+    known_path(opened, item_id)
+    with DECODING:
+        found = explain(opened, query, item_id)
+    return {
+        "index": opened.name,
+        "model": opened.model,
+        "score": found.score,
+        "query": found.query and found.query.similarities.tolist(),
+        "query_area": found.query and asdict(found.query.area),
+        "item": found.item.similarities.tolist(),
+        "item_area": asdict(found.item.area),
+    }
 
 
 def check_known(opened: OpenIndex, query: Query) -> None:

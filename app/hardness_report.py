@@ -62,9 +62,10 @@ def write_report(
     Raises:
         HdmlError: something cannot be written.
     """
-    drawing = ruler_figure(report.looks[0], lambda item: _jpeg(lens, item, _PRINTED))
+    thumbnails = Thumbnails(lens.opened.path, limit=0)  # each is drawn once, and none kept
+    drawing = ruler_figure(report.looks[0], lambda item: _jpeg(thumbnails, lens, item, _PRINTED))
     files = {
-        "hardness.html": to_html(report, _pictures(report, lens, progress)).encode(),
+        "hardness.html": to_html(report, _pictures(report, lens, thumbnails, progress)).encode(),
         "hardness.json": (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"),
         "ruler.svg": to_svg(drawing).encode(),
         "ruler.pdf": to_pdf(drawing),
@@ -96,14 +97,16 @@ def to_html(report: Report, pictures: dict[int, str]) -> str:
     return page.render(name=printable(report.index), model=report.model, style=style, script=script, data=data)
 
 
-def _pictures(report: Report, lens: HardnessLens, progress: Callable[[int, int], None] | None) -> dict[int, str]:
+def _pictures(
+    report: Report, lens: HardnessLens, thumbnails: Thumbnails, progress: Callable[[int, int], None] | None
+) -> dict[int, str]:
     sizes = {dot.id: _DOT for dot in report.map.dots}
     for look in report.looks:
         photos = [look.anchor, look.positive, *(negative.photo for negative in look.negatives)]
         sizes |= dict.fromkeys([*(photo.id for photo in photos), *look.names], _PICTURE)
     for members in report.replay.tuples if report.replay else ():
         sizes |= {photo.id: _PICTURE for photo in members if photo.id is not None}
-    pictures, thumbnails = {}, Thumbnails(lens.opened.path, limit=0)  # each is drawn once, and none kept
+    pictures = {}
     for done, (item, size) in enumerate(sizes.items(), 1):
         if (content := _jpeg(thumbnails, lens, item, size)) is not None:
             pictures[item] = "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")

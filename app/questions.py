@@ -22,6 +22,7 @@ _FAULTS = 5  # that are told
 
 ItemId = Annotated[int, Field(ge=1, le=2**63 - 1, description="An item's id.")]  # as SQLite numbers rows
 Examples = Annotated[list[ItemId], Field(max_length=EXAMPLES)]
+Vector = Annotated[list[float], Field(min_length=1, max_length=DIMENSIONS)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 Words = Annotated[str, Field(max_length=1000)]
 Values = Annotated[list[Words], Field(max_length=_VALUES)]
@@ -74,7 +75,7 @@ class Question:
 
 
 class Asked(BaseModel):
-    """What a search is asked beside its photo or vector and its filters."""
+    """A query, beside its photo or its vector, and its examples."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -89,6 +90,23 @@ class Asked(BaseModel):
         default=None,
         description="The part of the photo to search by: left,top,right,bottom in shares of its sides.",
     )
+
+    def query(self, *, photo: Upload | None = None, vector: list[float] | None = None) -> Query:
+        """The whole of it; raises HdmlError for a crop that is none."""
+        return Query(
+            photo=None if photo is None else photo.content,
+            item=self.id,
+            vector=None if vector is None else np.array(vector),
+            crop=None if self.crop is None else Window.asked(self.crop),
+            more=tuple(dict.fromkeys(self.more)),
+            less=tuple(dict.fromkeys(self.less)),
+            weights=Weights(self.alpha, self.beta, self.gamma),
+        )
+
+
+class Wanted(Asked):
+    """A query, and which results are wanted."""
+
     k: int = Field(default=10, ge=1, le=1000, description="Most results wanted.")
     min_score: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] | None = Field(
         default=None, description="Least cosine similarity; auto is the least that says match."
@@ -96,17 +114,17 @@ class Asked(BaseModel):
     group: bool = Field(default=False, description="Give copies of a photo once, the others under copies.")
 
 
-class Parameters(Asked, Filters):
+class Parameters(Wanted, Filters):
     """All of it, as an address says it; what an address says besides is passed over."""
 
     model_config = ConfigDict(extra="ignore")
 
     def question(self, photo: Upload | None) -> Question:
         """The search by a photo, or by what the address names; raises HdmlError where words cannot be read."""
-        return _question(self, self.where(), photo=photo)
+        return _question(self, self.query(photo=photo), self.where(), name=None if photo is None else photo.name)
 
 
-class SearchBody(Asked):
+class SearchBody(Wanted):
     """A search as JSON."""
 
     model_config = ConfigDict(
@@ -120,14 +138,27 @@ class SearchBody(Asked):
         },
     )
 
-    vector: Annotated[list[float], Field(min_length=1, max_length=DIMENSIONS)] | None = Field(
-        default=None, description="Search by an embedding, of any length above 0."
-    )
+    vector: Vector | None = Field(default=None, description="Search by an embedding, of any length above 0.")
     filters: Filters = Field(default=Filters(), description="Which photos may be found.")
 
     def question(self) -> Question:
         """The search that it describes; raises HdmlError where words cannot be read."""
-        return _question(self, self.filters.where(), vector=self.vector)
+        return _question(self, self.query(vector=self.vector), self.filters.where())
+
+
+class WhyParameters(Asked):
+    """A query and an item, as an address says it."""
+
+    item: ItemId | None = Field(default=None, description="The item that the query is compared with.")
+
+
+class WhyBody(Asked):
+    """A query and an item as JSON."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"id": 7, "item": 8}})
+
+    item: ItemId = Field(description="The item that the query is compared with.")
+    vector: Vector | None = Field(default=None, description="An embedding, of any length above 0.")
 
 
 class BatchBody(BaseModel):
@@ -157,17 +188,8 @@ def read_question(values: Any) -> Question:
         raise _wrong(error) from error
 
 
-def _question(asked: Asked, where: Filter | None, *, photo: Upload | None = None, vector: list[float] | None = None) -> Question:
-    query = Query(
-        photo=None if photo is None else photo.content,
-        item=asked.id,
-        vector=None if vector is None else np.array(vector),
-        crop=None if asked.crop is None else Window.asked(asked.crop),
-        more=tuple(dict.fromkeys(asked.more)),
-        less=tuple(dict.fromkeys(asked.less)),
-        weights=Weights(asked.alpha, asked.beta, asked.gamma),
-    )
-    return Question(query, None if photo is None else photo.name, asked.index, asked.k, asked.min_score, where, asked.group)
+def _question(asked: Wanted, query: Query, where: Filter | None, *, name: str | None = None) -> Question:
+    return Question(query, name, asked.index, asked.k, asked.min_score, where, asked.group)
 
 
 def _wrong(error: ValidationError) -> HTTPException:

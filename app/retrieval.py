@@ -2,20 +2,35 @@
 
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from pydantic import BaseModel
 
 from app import handlers
-from app.answers import BatchAnswer, Embedding, ItemAnswer, SearchAnswer, schema_of
+from app.answers import BatchAnswer, Embedding, ItemAnswer, SearchAnswer, WhyAnswer, schema_of
 from app.api import IndexName
 from app.galleries import Galleries
 from app.problems import as_problem, said
-from app.questions import CROP, BatchBody, ItemId, Parameters, Question, SearchBody, Words, read_json, read_question
+from app.questions import (
+    CROP,
+    BatchBody,
+    ItemId,
+    Parameters,
+    Question,
+    SearchBody,
+    WhyBody,
+    WhyParameters,
+    Words,
+    read_json,
+    read_question,
+)
 from app.uploads import Sent, read_batch, read_sent
+from indexing import queries
 from indexing.errors import HdmlError
 from indexing.preprocess import Window
+from indexing.regions import NoRegions
 
 _PHOTO = {"type": "string", "format": "binary"}
 _ANY_PHOTO = {"application/octet-stream": {"schema": _PHOTO}, "image/*": {"schema": _PHOTO}}
@@ -75,6 +90,21 @@ def make_router(galleries: Galleries) -> APIRouter:
         window = None if crop is None else Window.asked(crop)
         return handlers.embed(galleries.index(index), sent.photos[0].content, window)
 
+    @router.post(
+        "/v1/why",
+        summary="Which regions matter for a match",
+        response_model=WhyAnswer,
+        openapi_extra=_body(_form(_PHOTO) | _ANY_PHOTO | _json(WhyBody)),
+    )
+    def why(sent: Annotated[Sent, Depends(read_sent)], asked: Annotated[WhyParameters, Query()]) -> dict[str, Any]:
+        """How like the item each region of the query's photo is, and how like the query each region of the item's. The query is
+        given as to /v1/search. Encoders that do not average over the places of a feature map tell no regions apart: a 404."""
+        index, query, item = _compared(sent, asked)
+        try:
+            return handlers.why(galleries.index(index), query, item)
+        except NoRegions as error:
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
+
     @router.get("/v1/items/{id}", summary="What is known of a photo", response_model=ItemAnswer)
     def item(id: Annotated[ItemId, Path()], index: IndexName = None) -> dict[str, Any]:
         """What an index knows of a photo. Its neighbours come by /v1/search with its id, its picture from /image/{id}."""
@@ -91,7 +121,18 @@ def _asked(sent: Sent, asked: Parameters) -> Question:
     return read_json(SearchBody, sent.json).question()
 
 
-def _check_alone(asked: Parameters) -> None:
+def _compared(sent: Sent, asked: WhyParameters) -> tuple[str | None, queries.Query, int]:
+    """The index, the query and the item that it is compared with."""
+    if sent.json is not None:
+        _check_alone(asked)
+        body = read_json(WhyBody, sent.json)
+        return body.index, body.query(vector=body.vector), body.item
+    if asked.item is None:
+        raise HdmlError("To say why takes an item to compare the query with: its id as item.")
+    return asked.index, asked.query(photo=next(iter(sent.photos), None)), asked.item
+
+
+def _check_alone(asked: BaseModel) -> None:
     if asked.model_fields_set:
         named = ", ".join(sorted(asked.model_fields_set))
         raise HdmlError(f"A JSON body must say all that is asked, but the address says {named} as well; put it into the body.")

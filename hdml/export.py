@@ -20,13 +20,14 @@ from torch.nn import functional as F
 import hdml
 from hdml.agreement import top_agreement
 from hdml.embed import embed_photos
-from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator
+from hdml.model import EmbeddingHead, EncoderNetwork, FeatureGenerator, averages_places
 from hdml.synthesis import pull_negatives, pull_on_sphere
 from indexing.catalogue import Catalogue
 from indexing.encoder import EncoderMetadata, open_session, put_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.indexer import update_index
 from indexing.preprocess import Preprocessing, evaluation_preprocessing
+from indexing.regions import REGIONS
 
 PARITY_PHOTOS = 64
 PARITY_TOLERANCE = 1e-4
@@ -50,6 +51,17 @@ class ParityCard:
     mean_difference: float
     norm_difference: float
     top_10_agreement: float
+
+
+class PlaceHead(nn.Module):
+    """Feature map [B, F, h, w] → what each place would embed to [B, D, h, w]; without a head, the features of the place."""
+
+    def __init__(self, head: EmbeddingHead | None) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        return feature_map * 1 if self.head is None else self.head.at_each_place(feature_map)
 
 
 class SynthesizerNetwork(nn.Module):
@@ -110,8 +122,32 @@ def export_encoder(
             f"The exported encoder must give torch's embeddings within {PARITY_TOLERANCE:g}, but on {card.photos} photos it "
             f"differs by up to {worst:.2g}; {unchecked} is kept for a look, please report it."
         )
+    if averages_places(network.backbone, image_size):
+        _export_regions(network, path.with_name(REGIONS), image_size, fingerprint=metadata.fingerprint)
     unchecked.replace(path)
     return card
+
+
+def _export_regions(network: EncoderNetwork, path: Path, image_size: int, *, fingerprint: str) -> None:
+    """Write regions.onnx, which makes of the encoder's feature map what each place would embed to, once it agrees with torch.
+
+    A file of its own: onnxruntime computes every output of a graph, so that embedding would pay for it.
+    """
+    head = PlaceHead(network.head)
+    with torch.inference_mode():
+        _, _, feature_map = network(torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)))
+        expected = head(feature_map).numpy()
+    unchecked = path.with_name(f"unchecked-{path.name}")
+    _to_onnx(head, (feature_map.clone(),), unchecked, inputs=["feature_map"], outputs=["local_embeddings"], batched=(True,))
+    put_metadata(unchecked, json.dumps({"format": 1, "fingerprint": fingerprint, "dimension": network.dimension}))
+    (found,) = open_session(unchecked, device="cpu").run(None, {"feature_map": feature_map.numpy()})
+    worst = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not worst <= PARITY_TOLERANCE:
+        raise HdmlError(
+            f"The exported regions must be torch's within {PARITY_TOLERANCE:g} of the largest, but differ by up to {worst:.2g}; "
+            f"{unchecked} is kept for a look, please report it."
+        )
+    unchecked.replace(path)
 
 
 def export_synthesizer(

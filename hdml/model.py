@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from indexing.errors import HdmlError
 
@@ -67,6 +68,15 @@ class EmbeddingHead(nn.Module):
         embeddings: Tensor = self.linear(self.norm(features))
         return embeddings
 
+    def at_each_place(self, feature_map: Tensor) -> Tensor:
+        """The head of every place's features, by the running statistics: [B, F, h, w] → [B, D, h, w].
+
+        Where the backbone averages over places, the mean over places is the embedding, since the head is affine.
+        """
+        norm = self.norm
+        normed = F.batch_norm(feature_map, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return F.conv2d(normed, self.linear.weight[:, :, None, None], self.linear.bias)
+
 
 class EmbeddingModel(nn.Module):
     """Images [B, 3, H, W] → features y = f(x) [B, F] and embeddings z = g(y) [B, D], not normalised."""
@@ -113,6 +123,15 @@ class EncoderNetwork(nn.Module):
         embeddings = features if self.head is None else self.head(features)
         norms = embeddings.norm(dim=1)
         return embeddings / norms.clamp_min(torch.finfo(norms.dtype).eps)[:, None], norms, feature_map
+
+
+@torch.no_grad()
+def averages_places(backbone: Backbone, image_size: int) -> bool:
+    """Whether features are the mean of the feature map over its places, as noise shows; puts it into evaluation mode."""
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    features, feature_map = backbone.eval().features_and_map(images)
+    means = feature_map.mean((2, 3))
+    return features.shape == means.shape and torch.allclose(features, means, rtol=1e-4, atol=1e-5 * float(features.abs().max()))
 
 
 def build_backbone(name: str, *, image_size: int, pretrained_input: bool = False) -> Backbone:

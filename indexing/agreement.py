@@ -68,7 +68,7 @@ def compare_models(catalogue: Catalogue, old: Model, new: Model, *, sample: int 
     common = _share([len(np.intersect1d(one, other)) / len(one) for one, other in pairs])
     known = catalogue.known(np.unique(np.concatenate([chosen, *found[old], *found[new]])).tolist())
     shared = {label for label, count in catalogue.labels().items() if count > 1}
-    labels = {item_id: label for item_id, (_, label, _) in known.items()}
+    labels = {item_id: label for item_id, (_, label, *_) in known.items()}
     asking = [row for row, item_id in enumerate(chosen.tolist()) if labels[item_id] in shared]
 
     def precision(k: int) -> Precision | None:

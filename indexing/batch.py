@@ -88,7 +88,8 @@ def search_folder(
                     judged = answer(query, opened, found, 0.0, min_score=min_score)
                     batch.results += len(judged["results"])
                     for rank, row in enumerate(judged["results"], start=1):
-                        yield {"query": query, "rank": rank, **row, "attributes": as_json(row["attributes"])}
+                        told = {name: value for name, value in row.items() if name in COLUMNS}
+                        yield {"query": query, "rank": rank, **told, "attributes": as_json(row["attributes"])}
                     if not judged["results"]:
                         yield {"query": query, "verdict": judged["verdict"]}
                 if progress is not None:

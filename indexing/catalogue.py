@@ -744,12 +744,13 @@ class Catalogue:
             pairs = np.fromiter((number for row in rows for number in row), np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
-    def known(self, ids: list[int]) -> dict[int, tuple[str, str | None, dict[str, str]]]:
-        """Path, label and attributes of each of these items; ids that are gone are left out."""
-        query = "SELECT id, path, label, attributes FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
+    def known(self, ids: list[int]) -> dict[int, tuple[str, str | None, dict[str, str], int | None, int | None]]:
+        """Path, label, attributes, width and height of each of these items; ids that are gone are left out."""
+        columns = "id, path, label, attributes, width, height"
+        query = f"SELECT {columns} FROM items WHERE state = 'ready' AND id IN (SELECT value FROM json_each(?))"
         rows = self._rows(query, json.dumps(ids))
         with understood(self.path):
-            return {item_id: (path, label, json.loads(attributes)) for item_id, path, label, attributes in rows}
+            return {item_id: (path, label, json.loads(attributes), *size) for item_id, path, label, attributes, *size in rows}
 
     @contextmanager
     def vectors(self, of: Model | None = None) -> Iterator[Vectors]:

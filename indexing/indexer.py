@@ -30,8 +30,8 @@ from indexing.kinds import build_base, check_plan
 from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
 
-# What lies beside an encoder and belongs to it: pages show the lens from these, and say why where one is missing.
-COMPANIONS = ("synthesizer.onnx", "run.json")
+# What lies beside an encoder and belongs to it: pages show the lens and regions from these, and say why where one is missing.
+COMPANIONS = ("synthesizer.onnx", "regions.onnx", "run.json")
 _BATCH = 8  # photos that a worker embeds at once, and photos per transaction
 _BATCH_ON_GPU = 32
 _BATCHES_IN_FLIGHT_PER_WORKER = 3

@@ -1,5 +1,7 @@
 """What a search may be asked by: a photo or a part of one, an item, a vector, and examples of what is wanted and what is not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,11 +102,18 @@ def _begin(
         return opened.encoder_of(moment).encode_photo(query.photo, crop=query.crop)[0]
     if query.item is None or query.crop is None:
         return None if query.item is None else vectors[query.item]
-    try:
+    with item_read(opened, query.item):
         return opened.encoder_of(moment).encode_photo(item_photo(opened, query.item), crop=query.crop)[0]
+
+
+@contextmanager
+def item_read(opened: OpenIndex, item_id: int) -> Iterator[None]:
+    """Reading an item's photo: what cannot be read any more is said of the index, not of a query."""
+    try:
+        yield
     except UnreadableImage as error:
         raise HdmlError(
-            f'the photo of item {query.item} cannot be read any more: {error}; bring {opened.name} up to date with "hdml index"'
+            f'the photo of item {item_id} cannot be read any more: {error}; bring {opened.name} up to date with "hdml index"'
         ) from error
 
 

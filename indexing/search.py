@@ -30,12 +30,18 @@ MinScore = float | Literal["auto"] | None
 
 @dataclass(frozen=True)
 class Result:
-    """An item found: its path relative to the gallery, what is known of it, and its cosine similarity to the query."""
+    """An item found: its path relative to the gallery, what is known of it, and its cosine similarity to the query.
+
+    ``width`` and ``height`` are the upright photo's, in pixels, so that room can be left for it before it is there; None of a
+    vector without a photo.
+    """
 
     id: int
     path: str
     label: str | None
     attributes: dict[str, str]
+    width: int | None
+    height: int | None
     score: float
 
 

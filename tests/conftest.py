@@ -230,6 +230,39 @@ def write_tiny_encoder(path: Path, metadata: EncoderMetadata, *, seed: int) -> P
     return save_graph(path, nodes, inputs, outputs, weights, metadata.to_json())
 
 
+def write_pooling_encoder(folder: Path, metadata: EncoderMetadata) -> Path:
+    """As write_tiny_encoder, but the grid is averaged before the head; with regions.onnx beside it, the head of each place."""
+    rng = np.random.default_rng(0)
+    crop, dimension = metadata.preprocessing.crop, metadata.dimension
+    colours = np.concatenate([np.eye(3), -np.eye(3)]).reshape(6, 3, 1, 1)
+    head, bias = rng.standard_normal((6, dimension)), rng.standard_normal(dimension) / 10
+    nodes = [
+        helper.make_node("Conv", ["images", "colours"], ["signed"]),
+        helper.make_node("Relu", ["signed"], ["positive"]),
+        helper.make_node("AveragePool", ["positive"], ["feature_map"], kernel_shape=[crop // 4] * 2, strides=[crop // 4] * 2),
+        helper.make_node("ReduceMean", ["feature_map"], ["features"], axes=[2, 3], keepdims=0),
+        helper.make_node("Gemm", ["features", "head", "bias"], ["raw"]),
+        helper.make_node("ReduceL2", ["raw"], ["length"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["raw", "length"], ["embedding"]),
+        helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=0),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, crop, crop])
+    feature_map = helper.make_tensor_value_info("feature_map", TensorProto.FLOAT, ["batch", 6, 4, 4])
+    local = helper.make_tensor_value_info("local_embeddings", TensorProto.FLOAT, ["batch", dimension, 4, 4])
+    outputs = [
+        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dimension]),
+        helper.make_tensor_value_info("norm", TensorProto.FLOAT, ["batch"]),
+        feature_map,
+    ]
+    weights = {"colours": colours, "head": head, "bias": bias}
+    encoder = save_graph(folder / "encoder.onnx", nodes, [images], outputs, weights, metadata.to_json())
+    place = [helper.make_node("Conv", ["feature_map", "head", "bias"], ["local_embeddings"])]
+    about = json.dumps({"format": 1, "fingerprint": metadata.fingerprint, "dimension": dimension})
+    kernel = {"head": head.T.reshape(dimension, 6, 1, 1), "bias": bias}
+    save_graph(folder / "regions.onnx", place, [feature_map], [local], kernel, about)
+    return encoder
+
+
 def write_stranger(
     path: Path,
     *,

@@ -74,7 +74,7 @@ def photograph(page: Page, address: str, query: Path, out: Path, name: str) -> N
     page.locator("photo-search .status").get_by_text(" ms").wait_for()
     page.wait_for_function(DRAWN, arg="photo-search")
     save(page, out / f"search-{name}.jpg")
-    page.locator("photo-search .lens").nth(1).click()
+    page.locator("photo-search [data-act=lens]").nth(1).click()
     page.locator("hardness-lens .end.negative").first.wait_for()
     page.locator("hardness-lens .tile").first.wait_for()
     page.wait_for_function(DRAWN, arg="hardness-lens")

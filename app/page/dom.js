@@ -1,10 +1,16 @@
 // Small pieces that the elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
 
-/** An element in a shadow root of its own, so that Gradio's style sheets and ours cannot disturb each other. */
+/**
+ * An element in a shadow root of its own, so that Gradio's style sheets and ours cannot disturb each other.
+ *
+ * A subclass names its own style sheets, beside the one of all, in `static sheets`.
+ */
 export class Isolated extends HTMLElement {
   constructor() {
     super();
-    this.attachShadow({ mode: "open" }).append(make("link", { rel: "stylesheet", href: "/page/elements.css" }), make("div"));
+    const sheets = ["elements.css", ...(this.constructor.sheets ?? [])];
+    const links = sheets.map((sheet) => make("link", { rel: "stylesheet", href: `/page/${sheet}` }));
+    this.attachShadow({ mode: "open" }).append(...links, make("div"));
   }
 
   /** Replace what is shown. */
@@ -57,14 +63,21 @@ export function pictureOf(id, index, size = 320) {
   return `/image/${id}?${new URLSearchParams({ index, size })}`;
 }
 
-/** JSON from one of the server's routes; an Error with the server's sentence when it refuses, or with ours when it is gone. */
+/**
+ * JSON from one of the server's routes; an Error with the server's sentence when it refuses, or with ours when it is gone.
+ *
+ * Of a refusal, `status` is the HTTP status and `wait` the seconds after which the server can be asked again, where it says so.
+ */
 export async function ask(path, options = {}) {
-  const response = await fetch(path, options).catch(() => {
+  const response = await fetch(path, options).catch((error) => {
+    if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer; see whether hdml serve still runs.");
   });
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
-    throw new Error(problem.detail ?? `The server answered ${response.status}.`);
+    const wait = Number.parseInt(response.headers.get("Retry-After"), 10);
+    const refusal = new Error(problem.detail ?? `The server answered ${response.status}.`);
+    throw Object.assign(refusal, { status: response.status, wait: Number.isNaN(wait) ? undefined : wait });
   }
   return response.json();
 }
@@ -73,27 +86,36 @@ export function isDark() {
   return document.body.classList.contains("dark");
 }
 
-/** What to run before anything can be searched, each line with a button that copies it. */
+/** A command with a button that copies it. */
+export function commandLine(command) {
+  const copy = make("button", { type: "button", className: "quiet", textContent: "Copy", ariaLabel: `Copy ${command}` });
+  const code = make("code", {}, command);
+  copy.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code); // browsers lend the clipboard only to some pages
+    }
+  };
+  return make("div", { className: "command" }, code, copy);
+}
+
+/** What to run before anything can be searched. */
 export function firstSteps() {
   const steps = [
     ["Fine-tune an embedding on your labelled photos", "hdml train photos/"],
     ["Embed a folder and build its index", "hdml index ./gallery"],
     ["Open this page again", "hdml serve"],
   ];
-  const items = steps.map(([what, command]) => {
-    const copy = make("button", { type: "button", className: "quiet", textContent: "Copy" });
-    copy.onclick = async () => {
-      await navigator.clipboard.writeText(command);
-      copy.textContent = "Copied";
-    };
-    return make("li", {}, make("span", {}, what), make("div", { className: "command" }, make("code", {}, command), copy));
-  });
   return make(
     "div",
     { className: "first-steps" },
     make("h2", {}, "Nothing is indexed yet"),
-    make("p", {}, "Three commands take you from a folder of photos to a page that finds them. No photos at hand? hdml demo draws some."),
-    make("ol", {}, ...items),
+    make("p", {}, "Three commands take you from a folder of photos to a page that finds them."),
+    make("ol", {}, ...steps.map(([what, command]) => make("li", {}, make("span", {}, what), commandLine(command)))),
+    make("div", { className: "aside" }, make("h3", {}, "No photos at hand?"),
+      make("p", {}, "One command draws a set of butterflies, trains on it in a few minutes, indexes it and opens this page."), commandLine("hdml demo")),
   );
 }
 

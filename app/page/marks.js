@@ -50,6 +50,7 @@ class ResultMarks extends HTMLElement {
 
   set(made) {
     this.made = made;
+    this.toggleAttribute("made", Boolean(made));
     for (const right of [true, false]) this.buttons[right].ariaPressed = String(made?.right === right);
   }
 

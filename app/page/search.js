@@ -1,189 +1,243 @@
-import { ask, failure, indexChoice, make, openLens, OverIndexes, pictureOf } from "./dom.js";
+import { chips } from "./chips.js";
+import { detailDialog } from "./detail.js";
+import { ask, indexChoice, make, openLens, OverIndexes, pictureOf } from "./dom.js";
+import { filterPanel } from "./filters.js";
+import { photoGrid, scoreParts } from "./grid.js";
+import { queryPanel } from "./query.js";
+import { COUNTS, FILTERS, hasFilters, hasQuery, NO_FILTERS, NO_QUERY, parameters, readState, stepsBack, writeState } from "./state.js";
+import { empty, failed, notice, nothing, photoElsewhere, tooLarge } from "./states.js";
 
-const COUNTS = [10, 20, 50, 100];
+const PHOTOS_KEPT = 20;
+const SLOW = 700; // milliseconds after which a search tells why it may take long
 
 /** Search by a photo that is chosen, dropped, pasted or taken, or by a photo of the gallery. */
 class PhotoSearch extends OverIndexes {
+  static sheets = ["search.css"];
+
   build(names) {
-    this.past = [];
-    this.turn = 0; // of the newest question; an answer to an older one is not shown
-    this.file = make("input", { type: "file", accept: "image/*", ariaLabel: "Query photo" });
-    this.file.onchange = () => this.file.files[0] && this.searchPhoto(this.file.files[0]);
-    this.preview = make("img", { className: "preview", alt: "The query photo", hidden: true });
-    const invitation = make(
-      "span",
-      { className: "invitation" },
-      make("b", {}, "Drop a photo here"),
-      "paste one, or click to choose a file",
-    );
-    this.drop = make("label", { className: "drop" }, this.file, this.preview, invitation);
-    this.takeDrops();
-    this.count = make("select", { ariaLabel: "Number of results" }, ...COUNTS.map((k) => make("option", { value: k }, k)));
-    this.count.value = 20;
-    this.count.onchange = () => this.query && this.run(this.query);
-    this.back = make("button", { type: "button", className: "quiet", textContent: "Back", hidden: true });
-    this.back.onclick = () => this.goBack();
-    const camera = make("button", { type: "button", className: "quiet", textContent: "Use the camera" });
-    camera.onclick = () => this.useCamera();
-    this.choice = indexChoice(names, (name) => this.changeIndex(name));
-    this.status = make("p", { className: "status", role: "status" });
-    this.results = make("ol", { className: "results" });
-    const count = make("label", { className: "choice" }, "Results ", this.count);
-    const controls = make("div", { className: "controls" }, camera, count, this.choice, this.back);
-    const side = make("div", { className: "side" }, this.drop, controls);
-    this.fill(make("div", { className: "search" }, side, make("div", { className: "found" }, this.status, this.results)));
-    this.showSample(names[0]);
-  }
-
-  takeDrops() {
-    for (const kind of ["dragover", "dragleave", "drop"]) {
-      this.drop.addEventListener(kind, (event) => {
-        event.preventDefault();
-        this.drop.classList.toggle("over", kind === "dragover");
-        if (kind === "drop" && event.dataTransfer.files[0]) this.searchPhoto(event.dataTransfer.files[0]);
-      });
-    }
-    window.addEventListener("paste", (event) => {
-      if (!this.checkVisibility()) return; // another tab is shown
-      const photo = [...event.clipboardData.files].find((file) => file.type.startsWith("image/"));
-      if (photo) this.searchPhoto(photo);
+    this.names = names;
+    this.photos = new Map(); // that were chosen on this page, by what the address calls them
+    this.query = queryPanel(this, {
+      onPhoto: (file) => this.takePhoto(file),
+      onCrop: (crop) => this.go({ crop }),
+      onClear: () => this.go({ ...NO_QUERY }),
+      onFailure: (sentence) => this.tell(notice("No camera", sentence)),
     });
+    this.count = make("select", { ariaLabel: "Number of results" }, ...COUNTS.map((k) => make("option", { value: k }, k)));
+    this.count.onchange = () => this.go({ k: Number(this.count.value) });
+    this.choice = indexChoice(names, (index) => this.changeIndex(index));
+    this.filters = filterPanel((changed) => this.go(changed));
+    this.status = make("p", { className: "status", role: "status" });
+    this.chips = make("div", { className: "chips", role: "group", ariaLabel: "What shapes the results", hidden: true });
+    this.place = make("div", { className: "notices" });
+    const acts = {
+      open: ({ id }) => this.go({ open: id }),
+      more: ({ id }) => this.exemplify("more", id),
+      less: ({ id }) => this.exemplify("less", id),
+      search: ({ id }) => this.go({ ...NO_QUERY, id }),
+      lens: ({ id }) => openLens(this.state.index, id),
+    };
+    this.grid = photoGrid(acts);
+    const count = make("label", { className: "choice" }, "Results ", this.count);
+    const keys = make("p", { className: "keys" }, ...[["/", "query"], ["←→↑↓", "photos"], ["Enter", "open"], ["+ −", "more, less"], ["s", "search from"]].map(([key, does]) => make("span", {}, make("kbd", {}, key), does)));
+    const side = make("div", { className: "side" }, this.query.element, make("div", { className: "controls" }, count, this.choice), this.filters.element, keys);
+    this.fill(make("div", { className: "search" }, side, make("div", { className: "found" }, this.chips, this.status, this.place, this.grid.element)));
+    this.detail = detailDialog(this.shadowRoot.lastChild, {
+      ...acts,
+      open: (id) => this.go({ open: id }, { replace: true }),
+      close: () => (history.state?.opened ? history.back() : this.go({ open: null }, { replace: true })),
+      siblings: () => this.grid.items().map(({ id }) => id),
+      found: (id) => this.found(id),
+      marked: () => this.marked(),
+      question: () => this.question(),
+      closed: (id) => this.grid.focus(id),
+    });
+    window.addEventListener("popstate", () => this.show(readState()));
+    window.addEventListener("keydown", (event) => this.slash(event));
+    this.show(readState());
   }
 
-  async useCamera() {
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: true });
-      const video = make("video", { srcObject: stream, autoplay: true, muted: true, playsInline: true });
-      const take = make("button", { type: "button", textContent: "Take the photo", disabled: true });
-      const cancel = make("button", { type: "button", className: "quiet", textContent: "Cancel" });
-      const dialog = make("dialog", { ariaLabel: "Camera" }, video, make("div", { className: "controls" }, take, cancel));
-      video.onplaying = () => (take.disabled = false); // before, there is no picture to take
-      cancel.onclick = () => dialog.close();
-      dialog.onclose = () => {
-        stream.getTracks().forEach((track) => track.stop());
-        dialog.remove();
-      };
-      take.onclick = () => {
-        const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
-        canvas.getContext("2d").drawImage(video, 0, 0);
-        canvas.toBlob((photo) => this.searchPhoto(new File([photo], "camera.jpg")), "image/jpeg", 0.95);
-        dialog.close();
-      };
-      this.shadowRoot.lastChild.append(dialog);
-      dialog.showModal();
-    } catch (error) {
-      this.fail(`The camera cannot be used: ${error.message}`);
-    }
+  /** Change what is asked: a step in the browser's history. */
+  go(changed, { replace = false } = {}) {
+    const state = { ...this.state, ...changed };
+    writeState(state, replace);
+    if (this.keyOf(state) !== this.shownKey && this.getBoundingClientRect().top < 0) this.scrollIntoView();
+    this.show(state);
   }
 
-  searchPhoto(file) {
-    this.remember();
-    this.run({ index: this.choice.control.value, file, picture: URL.createObjectURL(file) });
-  }
-
+  /** Search from an item of an index; for other elements, which turn to the tab themselves. */
   searchItem(index, id) {
-    this.remember();
-    this.run({ index, id, picture: pictureOf(id, index) });
+    this.go({ ...NO_QUERY, ...(index === this.state.index ? {} : NO_FILTERS), index, id });
   }
 
-  /** A photo that was sent is looked for in the other index as well; an item of one index means nothing to another. */
+  takePhoto(file) {
+    const sentence = tooLarge(file);
+    if (sentence) {
+      this.tell(notice("This photo is too large", sentence));
+      return;
+    }
+    const photo = Date.now().toString(36);
+    this.photos.set(photo, { file, picture: URL.createObjectURL(file) });
+    const [oldest] = this.photos.keys();
+    if (this.photos.size > PHOTOS_KEPT) {
+      URL.revokeObjectURL(this.photos.get(oldest).picture);
+      this.photos.delete(oldest);
+    }
+    // An address that somebody sent without its photo keeps the rest of what it asks.
+    const asked = this.awaitsPhoto ? { more: this.state.more, less: this.state.less, crop: this.state.crop } : {};
+    this.go({ ...NO_QUERY, ...asked, photo });
+  }
+
+  /** A photo that was sent is looked for in the other index as well; items and labels of one index mean nothing to another. */
   changeIndex(index) {
-    this.remember();
-    if (this.query?.file) this.run({ ...this.query, index });
-    else this.showSample(index);
+    const { photo, crop } = this.state;
+    this.go({ ...NO_QUERY, ...NO_FILTERS, index, photo, crop: photo ? crop : null });
   }
 
-  remember() {
-    if (this.query) this.past.push(this.query);
+  /** More or less like an item; once more takes it back. */
+  exemplify(kind, id) {
+    const other = kind === "more" ? "less" : "more", had = this.state[kind].includes(id);
+    const without = (ids) => ids.filter((one) => one !== id);
+    this.go({ [kind]: had ? without(this.state[kind]) : [...this.state[kind], id], [other]: without(this.state[other]), open: null });
   }
 
-  goBack() {
-    const previous = this.past.pop();
-    if (previous) this.run(previous);
+  slash(event) {
+    const typing = event.composedPath()[0].matches?.("input, select, textarea");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || !this.checkVisibility() || this.detail.isOpen()) return;
+    event.preventDefault();
+    this.query.file.focus();
   }
 
-  /** Ask for the like of a query. */
-  async run(query) {
-    const turn = this.turnTo(query, query.index);
-    const parameters = new URLSearchParams({ k: this.count.value, index: query.index });
-    const options = { method: "POST" };
-    if (query.file) {
+  keyOf(state) {
+    return JSON.stringify({ ...state, open: null });
+  }
+
+  /** Show a state: controls at once, results when they are answered. */
+  show(state) {
+    state.index ??= this.names[0];
+    this.state = state;
+    this.count.value = state.k;
+    this.choice.control.value = state.index;
+    this.filters.show(state);
+    const key = this.keyOf(state);
+    if (key !== this.shownKey) this.answer(key);
+    this.detail.show(state.open, state.index, hasQuery(state));
+  }
+
+  /** What is asked, as parameters and options of a request; the name of the photo that it needs and that is not here, if any. */
+  question() {
+    const { state } = this, asked = parameters(state, ["index", "id", "crop", "more", "less"]), options = { method: "POST" };
+    const photo = this.photos.get(state.photo);
+    if (photo) {
       options.body = new FormData();
-      options.body.append("image", query.file);
-    } else {
-      parameters.set("id", query.id);
+      options.body.append("image", photo.file);
     }
+    const picture = photo?.picture ?? (state.id !== null ? pictureOf(state.id, state.index, 960) : null);
+    return { asked, options, picture, name: photo?.file.name, missing: state.photo !== null && !photo };
+  }
+
+  async answer(key) {
+    const { state } = this, { asked, options, picture, name, missing } = this.question(), again = () => this.answer(key);
+    this.shownKey = key;
+    this.awaitsPhoto = missing;
+    this.waiting?.abort();
+    this.waiting = new AbortController();
+    const { signal } = this.waiting;
+    this.query.show(picture, picture ? state.crop : null);
+    this.showChips(null);
+    this.place.replaceChildren();
+    if (missing) {
+      this.tell(photoElsewhere());
+      return;
+    }
+    this.busy(true);
     try {
-      const answer = await ask(`/v1/search?${parameters}`, options);
-      if (turn !== this.turn) return;
-      this.show(answer.results, query.index);
-      const model = `model ${answer.model}, index ${answer.index}`;
-      const verdict = answer.verdict ? `${answer.verdict[0].toUpperCase()}${answer.verdict.slice(1)} · ` : "";
-      this.say(`${verdict}${answer.results.length} photos · ${model} · ${Math.round(answer.elapsed_ms)} ms`);
+      if (hasQuery(state)) {
+        for (const [one, value] of parameters(state, ["k", ...FILTERS])) asked.append(one, value);
+        this.present(await ask(`/v1/search?${asked}`, { ...options, signal }), name);
+      } else {
+        const wanted = parameters(state, ["index", ...FILTERS]);
+        if (hasFilters(state)) wanted.set("limit", state.k);
+        this.list(await ask(`/v1/items?${wanted}`, { signal }));
+      }
     } catch (error) {
-      if (turn === this.turn) this.fail(error.message);
+      if (signal.aborted) return;
+      this.tell(failed(error, { again, browse: () => this.browse() }));
     }
+    if (!signal.aborted) this.busy(false);
   }
 
-  /** A few photos of an index, to search from. */
-  async showSample(index) {
-    const turn = this.turnTo(undefined, index);
-    try {
-      const { items, total } = await ask(`/v1/items?${new URLSearchParams({ index })}`);
-      if (turn !== this.turn) return;
-      this.show(items, index);
-      this.say(`${total} photos in ${index}. Choose one to look for its like.`);
-    } catch (error) {
-      if (turn === this.turn) this.results.replaceChildren(make("li", {}, failure(error.message, () => this.showSample(index))));
-    }
+  /** Photos of the index, or of the default one where an address names another that there is none of. */
+  browse() {
+    const { index } = this.state;
+    this.go({ ...NO_QUERY, ...NO_FILTERS, index: this.names.includes(index) ? index : this.names[0] });
   }
 
-  /** Show a query, or none, and its index in the controls; the number that its answer must still have to be shown. */
-  turnTo(query, index) {
-    this.query = query;
-    this.choice.control.value = index;
-    this.back.hidden = this.past.length === 0;
-    this.preview.hidden = !query;
-    if (query) this.preview.src = query.picture;
-    this.drop.classList.toggle("filled", query !== undefined);
-    this.status.classList.remove("failed");
-    this.say(query ? "Searching …" : "");
-    return ++this.turn;
+  present(answer, name) {
+    const { state } = this, { results, verdict, calibration } = answer;
+    this.calibration = calibration;
+    this.grid.show(results, state.index, { calibration, query: this.marked(), more: state.more, less: state.less });
+    this.detail.refresh();
+    this.showChips(answer.weights);
+    if (results.length === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
+    const words = [`${results.length} photos${name ? ` like ${name}` : ""}`, `${Math.round(answer.elapsed_ms)} ms`];
+    const summary = verdict ? [make("b", { className: verdict.replace(" ", "-") }, `${verdict[0].toUpperCase()}${verdict.slice(1)}`), " · "] : [];
+    this.say(make("span", {}, ...summary, words.join(" · ")), make("small", {}, `model ${answer.model}, index ${answer.index}`));
   }
 
-  show(items, index) {
-    this.results.replaceChildren(...items.map((item) => this.card(item, index)));
+  /** Photos of an index: a few of all, to search from, or those that pass the filters. */
+  list({ items, total }) {
+    const { state } = this;
+    this.grid.show(items, state.index);
+    this.detail.refresh();
+    if (total === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
+    const words = hasFilters(state) ? `${total} photos in ${state.index} pass the filters.` : `${total} photos in ${state.index}. Choose one to look for its like.`;
+    this.say(words);
   }
 
-  card({ id, path, label, score, verdict }, index) {
-    const name = label ?? path;
-    const picture = make("img", { src: pictureOf(id, index), alt: name, loading: "lazy" });
-    const photo = make("button", { type: "button", className: "photo", title: "Search from this photo", ariaLabel: `Search from ${path}` }, picture);
-    photo.onclick = () => this.searchItem(index, id);
-    const words = { textContent: "Lens", title: "Open in the hardness lens", ariaLabel: `Lens on ${path}` };
-    const lens = make("button", { type: "button", className: "quiet lens", ...words });
-    lens.onclick = () => openLens(index, id);
-    const card = make("li", { className: "card" }, photo);
-    if (score !== undefined) {
-      const bar = make("span", { className: "bar", title: "Cosine similarity of the embeddings: 1 is the same direction" }, make("i"));
-      bar.firstChild.style.width = `${100 * Math.max(0, score)}%`;
-      const line = make("div", { className: "score" }, bar, make("span", { className: "value" }, score.toFixed(3)));
-      if (verdict) line.append(make("span", { className: "verdict" }, verdict));
-      card.append(line);
-    }
-    card.append(make("div", { className: "name" }, make("b", { title: name }, name), lens));
-    card.append(make("p", { className: "path", title: path }, path));
-    return card;
+  /** The query that results can be marked right or wrong for; examples alone are none. */
+  marked() {
+    const { id, photo, crop } = this.state, { file } = this.photos.get(photo) ?? {};
+    if (!file && id === null) return null;
+    return { ...(file ? { file } : { id }), ...(crop ? { crop } : {}) };
   }
 
-  say(sentence) {
-    this.status.textContent = sentence;
+  /** What is known of an item from the results, and the parts of its score if it has one. */
+  found(id) {
+    const item = this.grid.items().find((one) => one.id === id);
+    return item && { ...item, parts: item.score === undefined ? [] : Object.values(scoreParts(item.score, item.verdict, this.calibration)) };
   }
 
-  fail(sentence) {
-    this.say(sentence);
-    this.status.classList.add("failed");
-    this.results.replaceChildren();
+  showChips(weights) {
+    const onUndo = stepsBack() > 0 ? () => history.back() : null;
+    const focused = this.chips.contains(this.shadowRoot.activeElement);
+    const shown = chips(this.state, weights, { onChange: (changed) => this.go(changed), onUndo });
+    this.chips.replaceChildren(...shown);
+    this.chips.hidden = shown.length === 0;
+    if (focused) (this.chips.querySelector("button") ?? this.count).focus();
+  }
+
+  busy(it) {
+    this.grid.element.ariaBusy = String(it);
+    clearTimeout(this.slow);
+    if (!it) return;
+    this.say("Searching …");
+    this.slow = setTimeout(() => {
+      const megapixels = Math.round(this.query.megapixels());
+      if (this.state.photo && megapixels >= 20) this.say(`Searching … A photo of ${megapixels} megapixels takes a few seconds to read.`);
+    }, SLOW);
+  }
+
+  say(...words) {
+    this.status.replaceChildren(...words);
+  }
+
+  /** Put a state of its own in the place of results. */
+  tell(shown) {
+    this.busy(false);
+    this.say();
+    this.grid.show([], this.state.index);
+    this.place.replaceChildren(shown);
   }
 }
 

@@ -1,16 +1,22 @@
-"""An indexed gallery with awkward photos in it, and a client of the server's routes; none of it needs torch or the page."""
+"""An indexed gallery with awkward photos in it, a client of the server's routes, and the page in a browser; none needs torch."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from app.server import create_app
+from cli.chromium import find_chromium
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
+from tools.screenshots import FLAGS, serving
+
+_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 @pytest.fixture
@@ -40,3 +46,55 @@ def client(workspace: Workspace) -> Iterator[TestClient]:
     api = create_app(workspace, device="cpu", page=False)
     with TestClient(api, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
+    assert chromium, "there is no Chromium for the page's tests; install one with: python tools/chromium.py"
+    expect.set_options(timeout=20_000)  # milliseconds; a machine may have other work
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *_CAMERA])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def address(workspace: Workspace) -> Iterator[str]:
+    with serving(workspace, device="cpu") as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, just opened; fails afterwards when it met an error or asked another host for anything."""
+    page = browser.new_page()
+    foreign, errors = [], []
+    page.on(
+        "request",
+        lambda request: foreign.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None,
+    )
+    page.on("console", lambda message: errors.append(message.text) if is_fault(message) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(30_000)
+    page.goto(address, wait_until="domcontentloaded")
+    yield page
+    page.close()
+    assert foreign == []
+    assert errors == []
+
+
+def is_fault(message: ConsoleMessage) -> bool:
+    """Whether the page has met an error; a route that refuses, or is busy, browsers report by themselves."""
+    refused = "/v1/" in message.location["url"] and re.search(r"status of (4|503)", message.text)
+    return message.type == "error" and not refused
+
+
+def search_by(page: Page, photo: Path) -> list[dict[str, object]]:
+    """Choose a photo on the page; the answer that its server gave, when the page shows it."""
+    with page.expect_response(lambda response: "/v1/search" in response.url) as answered:
+        page.locator("photo-search input[type=file]").set_input_files(photo)
+    results: list[dict[str, object]] = answered.value.json()["results"]
+    expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
+    expect(page.locator("photo-search .value")).to_have_text([f"{result['score']:.3f}" for result in results])
+    return results

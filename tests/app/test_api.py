@@ -35,7 +35,7 @@ from indexing.workspace import Workspace
 from tests.conftest import TINY, write_tiny_encoder, write_tiny_synthesizer
 
 ANSWER = {"query", "index", "model", "elapsed_ms", "verdict", "calibration", "votes", "results"}
-RESULT = {"id", "path", "label", "attributes", "score", "verdict"}
+RESULT = {"id", "path", "label", "attributes", "width", "height", "score", "verdict"}
 
 
 def refused(response: Response) -> tuple[int, str]:

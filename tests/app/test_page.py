@@ -1,85 +1,29 @@
-"""The page in a real browser: upload, results, a click on one, the lens; and the same answers as everywhere else."""
+"""The page in a real browser: upload, results, a click on one; and the same answers as everywhere else."""
 
 import json
 import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from cli.chromium import find_chromium
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
-from tools.screenshots import FLAGS, serving
+from tests.app.conftest import search_by
+from tools.screenshots import serving
 
-CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PASTE = """(bytes) => {
     const clipboardData = new DataTransfer();
     clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", { type: "image/jpeg" }));
     window.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
-    assert chromium, "there is no Chromium for the page's tests; install one with: python tools/chromium.py"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def address(workspace: Workspace) -> Iterator[str]:
-    with serving(workspace, device="cpu") as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, just opened; fails afterwards when it met an error or asked another host for anything."""
-    page = browser.new_page()
-    foreign, errors = [], []
-    page.on(
-        "request",
-        lambda request: foreign.append(request.url) if not request.url.startswith((address, "blob:", "data:")) else None,
-    )
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(30_000)
-    page.goto(address, wait_until="domcontentloaded")
-    yield page
-    page.close()
-    assert foreign == []
-    # A refused upload is answered with a 422, which the browser reports by itself.
-    assert [error for error in errors if "422 (Unprocessable" not in error] == []
-
-
-def search_by(page: Page, photo: Path) -> list[dict[str, object]]:
-    """Choose a photo on the page; the answer that its server gave, when the page shows it."""
-    with page.expect_response(lambda response: "/v1/search" in response.url) as answered:
-        page.locator("photo-search input[type=file]").set_input_files(photo)
-    results: list[dict[str, object]] = answered.value.json()["results"]
-    expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
-    expect(page.locator("photo-search .value")).to_have_text([f"{result['score']:.3f}" for result in results])
-    return results
-
-
-def wait_for(page: Page, met: Callable[[], bool]) -> None:
-    """Let the browser work until something has happened here, ten seconds at most."""
-    deadline = time.monotonic() + 10
-    while not met() and time.monotonic() < deadline:
-        page.wait_for_timeout(50)
-    assert met()
 
 
 def test_upload_and_click(page: Page, photos: Path, opened: OpenIndex) -> None:
@@ -95,9 +39,12 @@ def test_upload_and_click(page: Page, photos: Path, opened: OpenIndex) -> None:
 
     second = opened.catalogue.item(int(str(results[1]["id"])))
     page.locator("photo-search .card .photo").nth(1).click()
+    page.get_by_role("dialog").get_by_role("button", name="Search from this").click()
     expected = [result.path for result in opened.search_item(second.id, k=20)]
     expect(page.locator("photo-search .card .path")).to_have_text(expected)
-    page.get_by_role("button", name="Back").click()
+    expect(page.locator("photo-search dialog[open]")).to_have_count(0)
+    page.go_back()  # to the photo's dialog
+    page.go_back()
     expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
 
 
@@ -105,10 +52,10 @@ def test_unreadable_upload_is_said_and_the_next_one_answered(page: Page, photos:
     text = tmp_path / "notes.jpg"
     text.write_text("not a photo")
     page.locator("photo-search input[type=file]").set_input_files(text)
-    expect(page.locator("photo-search .status.failed")).to_contain_text("cannot be searched with")
+    expect(page.locator("photo-search .notice")).to_contain_text("cannot be searched with")
     expect(page.locator("photo-search .card")).to_have_count(0)
     search_by(page, photos / "blue-left" / "2.jpg")
-    expect(page.locator("photo-search .status.failed")).to_have_count(0)
+    expect(page.locator("photo-search .notice")).to_have_count(0)
 
 
 def test_pasted_photo_is_searched(page: Page, photos: Path) -> None:
@@ -121,7 +68,7 @@ def test_pasted_photo_is_searched(page: Page, photos: Path) -> None:
 def test_paste_into_another_tab_searches_nothing(page: Page, photos: Path) -> None:
     expect(page.locator("photo-search .status")).to_contain_text("20 photos in photos")
     page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens .end.negative")).to_have_count(3)
+    expect(page.locator("photo-search")).to_be_hidden()
     page.evaluate(PASTE, list((photos / "blue-right" / "3.jpg").read_bytes()))
     page.get_by_role("tab", name="Search").click()
     expect(page.locator("photo-search .card")).to_have_count(4)  # still one photo of each label
@@ -135,7 +82,7 @@ def test_camera_takes_a_query(page: Page) -> None:
         page.get_by_role("button", name="Take the photo").click()
     assert answered.value.json()["query"] == "camera.jpg"
     expect(page.locator("photo-search .status")).to_contain_text(" ms")
-    expect(page.locator("photo-search dialog")).to_have_count(0)
+    expect(page.locator("photo-search dialog.camera")).to_have_count(0)
 
 
 def test_camera_without_a_picture_takes_none_and_can_be_left(page: Page) -> None:
@@ -144,7 +91,7 @@ def test_camera_without_a_picture_takes_none_and_can_be_left(page: Page) -> None
     dialog = page.get_by_role("dialog", name="Camera")
     expect(dialog.get_by_role("button", name="Take the photo")).to_be_disabled()
     dialog.get_by_role("button", name="Cancel").click()
-    expect(page.locator("photo-search dialog")).to_have_count(0)
+    expect(page.locator("photo-search dialog.camera")).to_have_count(0)
 
 
 def test_buttons_of_a_card_are_named_after_its_photo(page: Page, photos: Path) -> None:
@@ -205,7 +152,6 @@ def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Pa
 def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: Path) -> None:
     choice = page.locator("photo-search").get_by_label("Index")
     status, paths = page.locator("photo-search .status"), page.locator("photo-search .card .path")
-    back = page.get_by_role("button", name="Back")
     expect(choice).to_have_value("photos")
     search_by(page, photos / "blue-right" / "2.jpg")
 
@@ -214,12 +160,11 @@ def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: 
     assert answered.value.json()["index"] == "reds"
     expect(status).to_contain_text("index reds")
     expect(paths).to_have_count(10)
-    back.click()
+    page.go_back()
     expect(status).to_contain_text("index photos")
     expect(choice).to_have_value("photos")
-    expect(back).to_be_hidden()
 
-    page.locator("photo-search .card .photo").nth(1).click()
+    page.locator("photo-search [data-act=search]").nth(1).click()
     expect(status).to_contain_text("19 photos")
     searches: list[str] = []
     page.on("request", lambda request: searches.append(request.url) if "/v1/search" in request.url else None)
@@ -227,8 +172,8 @@ def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: 
     expect(status).to_contain_text("10 photos in reds")
     expect(page.locator("photo-search .preview")).to_be_hidden()
     assert searches == []
-    back.click()
-    expect(status).to_contain_text("19 photos · model")
+    page.go_back()
+    expect(status).to_contain_text("19 photos")
     expect(choice).to_have_value("photos")
 
 

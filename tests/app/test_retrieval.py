@@ -1,6 +1,7 @@
 """Searches of every kind by route: they answer as the library does, and what is wrong is a problem with a sentence."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import app.uploads
-from app.answers import BatchAnswer, Embedding, ItemAnswer, Problem, SearchAnswer
+from app.answers import BatchAnswer, Embedding, ItemAnswer, Problem, SearchAnswer, WhyAnswer
 from indexing.exchange import import_table
 from indexing.filters import Filter
+from indexing.migration import migrate_index
 from indexing.preprocess import Window
 from indexing.queries import Query, find
+from indexing.regions import explain
 from indexing.rocchio import Weights
 from indexing.search import OpenIndex, Result
 from indexing.vector_tables import open_parquet
 from indexing.workspace import Workspace
 from tests.app.test_api import refused
+from tests.conftest import TINY, write_pooling_encoder
 
 
 def found(answer: dict[str, Any]) -> list[tuple[int, float]]:
@@ -156,6 +160,32 @@ def test_an_item_from_a_table_has_no_file(client: TestClient, workspace: Workspa
     found = client.post("/v1/search", json={"index": "table", "vector": rows[1].tolist()}).json()["results"]
     assert found[0]["score"] == pytest.approx(1)
     assert "no encoder" in refused(client.post("/v1/embed?index=table", content=b"x"))[1]
+
+
+def test_why_tells_the_regions_that_matter(
+    client: TestClient, workspace: Workspace, photos: Path, tmp_path: Path, opened: OpenIndex
+) -> None:
+    status, sentence = refused(client.post("/v1/why?id=1&item=2"))
+    assert (status, "came without regions.onnx" in sentence) == (404, True)
+    (tmp_path / "pooling").mkdir()
+    encoder = write_pooling_encoder(tmp_path / "pooling", replace(TINY, fingerprint="feedfeedfeedfeed"))
+    migrate_index(workspace.find_index(), encoder, device="cpu")
+    content = (photos / "blue-left" / "1.jpg").read_bytes()
+    expected = explain(opened, Query(photo=content), 2)
+    assert expected.query is not None
+    answer = client.post("/v1/why?item=2", content=content).json()
+    WhyAnswer.model_validate(answer)
+    np.testing.assert_allclose(answer["query"], expected.query.similarities, atol=1e-6)
+    np.testing.assert_allclose(answer["item"], expected.item.similarities, atol=1e-6)
+    assert answer["query_area"] == asdict(expected.query.area)
+    scores = {result["id"]: result["score"] for result in client.post("/v1/search?k=20", content=content).json()["results"]}
+    assert answer["score"] == pytest.approx(scores[2], abs=1e-6)
+    by_json = client.post("/v1/why", json={"vector": opened.item(1).vector.tolist(), "item": 2}).json()
+    assert (by_json["query"], by_json["query_area"]) == (None, None)
+    assert refused(client.post("/v1/why?id=1&item=999"))[0] == 404
+    assert "takes an item" in refused(client.post("/v1/why?id=1"))[1]
+    assert "takes one query" in refused(client.post("/v1/why?item=1"))[1]
+    assert "item: Field required" in refused(client.post("/v1/why", json={"id": 1}))[1]
 
 
 @pytest.mark.parametrize(

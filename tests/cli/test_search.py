@@ -46,7 +46,7 @@ def test_json_holds_what_programs_rely_on(hdml: Command, query: Path) -> None:
     assert (answer["query"], answer["index"], answer["model"]) == (str(query), "photos", TINY.fingerprint)
     assert answer["elapsed_ms"] > 0
     assert len(answer["results"]) == 10
-    names = {"id", "path", "label", "attributes", "score", "verdict"}
+    names = {"id", "path", "label", "attributes", "width", "height", "score", "verdict"}
     assert all(result.keys() == names for result in answer["results"])
     scores = [result["score"] for result in answer["results"]]
     assert scores == sorted(scores, reverse=True)

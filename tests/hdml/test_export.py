@@ -29,9 +29,11 @@ from hdml.weights import load_backbone
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.preprocess import Preprocessing, load_array
+from indexing.regions import REGIONS, RegionHead
 
 # The smallest network of every family.
 FAMILIES = ("resnet18", "googlenet", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
+AVERAGING = ("resnet18", "googlenet", "efficientnet_b0", "swin_t")
 FAMILY_SIZE = 64
 DIMENSION = 16
 PREPROCESSING = Preprocessing(resize=32, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -137,6 +139,16 @@ def test_every_family_gives_torchs_outputs_for_batches_of_any_size(exported: Exp
     assert np.ptp(found[0], axis=0).max() > 100 * PARITY_TOLERANCE, (
         "all photos have one embedding, which nothing could differ from"
     )
+
+
+def test_families_that_average_over_places_come_with_regions(exported: Exported, files: list[Path]) -> None:
+    encoder = Encoder(exported.path, device="cpu")
+    assert exported.path.with_name(REGIONS).exists() == (exported.name in AVERAGING)
+    if exported.name in AVERAGING:
+        images = images_of(files, encoder.preprocessing)
+        embeddings, norms = encoder.encode(images)
+        local = RegionHead(encoder).local_embeddings(encoder.feature_maps(images))
+        np.testing.assert_allclose(local.mean((2, 3)) / norms[:, None], embeddings, atol=PARITY_TOLERANCE)
 
 
 def test_every_family_passes_the_parity_check_over_files(exported: Exported, files: list[Path]) -> None:

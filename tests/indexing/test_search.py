@@ -338,7 +338,7 @@ def test_an_encoder_that_was_exchanged_is_noticed(opened: OpenIndex, photos: Pat
 
 def test_labels_are_voted_for_by_the_results_that_are_kept(opened: OpenIndex) -> None:
     def result(score: float, label: str | None) -> Result:
-        return Result(1, "a.jpg", label, {}, score)
+        return Result(1, "a.jpg", label, {}, 4, 3, score)
 
     results = [
         result(0.9, "b"),
@@ -366,7 +366,10 @@ def test_the_answer_holds_what_programs_rely_on(opened: OpenIndex, photos: Path)
         "calibration": None,
         "votes": [{"label": "red-right", "results": 2}],
         "results": [
-            {"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "score": r.score, "verdict": None}
+            {
+                **{"id": r.id, "path": r.path, "label": "red-right", "attributes": {}, "width": r.width, "height": r.height},
+                **{"score": r.score, "verdict": None},
+            }
             for r in results
         ],
     }
