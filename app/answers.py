@@ -200,6 +200,53 @@ class ItemAnswer(BaseModel):
     )
 
 
+class IndexAbout(BaseModel):
+    """An index."""
+
+    name: str
+    model: str = Field(description="Fingerprint of the encoder that searches compare by.")
+    items: int
+    updated: str = Field(description="When it was last brought up to date, ISO 8601 in UTC.")
+    lens: bool = Field(description="Whether it has what the hardness lens needs.")
+
+
+class IndexesAnswer(BaseModel):
+    """What can be searched, the default index first."""
+
+    indexes: list[IndexAbout]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "indexes": [
+                    {
+                        "name": "photos",
+                        "model": "00c0ffee00c0ffee",
+                        "items": 20,
+                        "updated": "2026-01-31T12:00:00+00:00",
+                        "lens": True,
+                    }
+                ]
+            }
+        }
+    )
+
+
+class LabelCount(BaseModel):
+    """A label, and how many photos have it."""
+
+    label: str
+    items: int
+
+
+class LabelsAnswer(BaseModel):
+    """The labels of an index, sorted."""
+
+    labels: list[LabelCount]
+
+    model_config = ConfigDict(json_schema_extra={"example": {"labels": [{"label": "blue-left", "items": 5}]}})
+
+
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """A model's JSON schema without references, for places that OpenAPI has no components for."""
     schema = model.model_json_schema()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app import handlers
+from app.answers import IndexesAnswer, LabelsAnswer
 from app.galleries import Galleries
 
 IndexName = Annotated[str | None, Query(description="An index by name; the newest one by default.")]
@@ -14,14 +15,14 @@ def make_router(galleries: Galleries) -> APIRouter:
     """All routes over these galleries."""
     router = APIRouter()
 
-    @router.get("/v1/indexes")
+    @router.get("/v1/indexes", summary="What can be searched", response_model=IndexesAnswer, tags=["search"])
     def indexes() -> dict[str, Any]:
-        """What can be searched."""
+        """The indexes of this server, the one that answers by default first."""
         return handlers.list_indexes(galleries)
 
-    @router.get("/v1/labels")
+    @router.get("/v1/labels", summary="The labels of an index", response_model=LabelsAnswer, tags=["search"])
     def labels(index: IndexName = None) -> dict[str, Any]:
-        """The labels of an index."""
+        """Labels of searchable photos, sorted, and how many photos have each."""
         return handlers.list_labels(galleries.index(index))
 
     return router

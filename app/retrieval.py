@@ -63,7 +63,6 @@ def make_router(galleries: Galleries) -> APIRouter:
     def search_batch(sent: Annotated[Sent, Depends(read_batch)], asked: Annotated[Parameters, Query()]) -> dict[str, Any]:
         """As many answers as queries, in their order; a query that has none gets a problem in its place. The queries are up to 64
         photos, the form field `image` repeated, for which the address says the rest; or JSON."""
-
         if sent.json is None:
             asks = [partial(asked.question, photo) for photo in sent.photos]
         else:

@@ -369,6 +369,14 @@ def search(
         typer.Argument(help="A photo, - to read one from standard input, or a folder of photos.", show_default=False),
     ] = None,
     item: Annotated[int | None, typer.Option("--id", help="Search by an item of the index instead of a photo.")] = None,
+    more: Annotated[
+        list[int] | None, typer.Option(metavar="ID", help="An item that results should be like; may be given several times.")
+    ] = None,
+    less: Annotated[list[int] | None, typer.Option(metavar="ID", help="An item that results should not be like.")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(metavar="L,T,R,B", help="The part of the photo to search by, in shares of its sides, e.g. 0,0.25,0.5,1."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     min_score: Annotated[
         Any,
@@ -401,15 +409,21 @@ def search(
     Example: hdml search query.jpg -k 5
     """
     from indexing.filters import Filter
+    from indexing.preprocess import Window
+    from indexing.queries import Query, find
     from indexing.search import OpenIndex, answer
     from indexing.workspace import Workspace
 
     where = Filter.asked(labels=label, attributes=attribute, path=path, since=since, until=until, min_side=min_side)
-    if (query is None) == (item is None):
-        raise HdmlError("A search takes one query: a photo, - for standard input, or --id of an item.")
+    if (query is None) == (item is None) and (query is not None or not (more or less)):
+        raise HdmlError(
+            "A search takes one query: a photo, - for standard input, or --id of an item; or examples alone, by --more or --less."
+        )
     place = Workspace(workspace)
     opened = OpenIndex(place.find_index(index), device=device)
     if query not in (None, "-") and Path(str(query)).is_dir():
+        if more or less or crop:
+            raise HdmlError(f"--more, --less and --crop are for one query, but {query} is a folder of them.")
         _search_folder(
             opened, Path(str(query)), out, k=k, min_score=min_score, where=where, device=device, json_output=json_output
         )
@@ -417,23 +431,27 @@ def search(
     if out is not None:
         raise HdmlError(f"--out is for a folder of query photos, but {query or f'id {item}'} is none.")
     started, wanted = time.perf_counter(), 2 * k if group else k
-    if item is not None:
-        shown, results = f"id {item}", opened.search_item(item, k=wanted, where=where)
-    else:
+    photo: Path | bytes | None = None
+    if query is not None:
+        photo = sys.stdin.buffer.read() if query == "-" else Path(query)
         # A name that is not valid UTF-8 is shown with escapes: JSON and terminals hold text only.
-        shown = os.fsencode(str(query)).decode("utf-8", "backslashreplace")
-        source = sys.stdin.buffer.read() if query == "-" else Path(str(query))
-        try:
-            results = opened.search_photo(source, k=wanted, where=where)
-        except UnreadableImage as error:
-            raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
+        shown = os.fsencode(query).decode("utf-8", "backslashreplace")
+    else:
+        shown = "examples" if item is None else f"id {item}"
+    window = None if crop is None else Window.asked(crop)
+    asked = Query(photo=photo, item=item, crop=window, more=tuple(more or ()), less=tuple(less or ()))
+    try:
+        results = find(opened, asked, k=wanted, where=where)
+    except UnreadableImage as error:
+        raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
     copies = None
     if group:
         from indexing.grouping import group_copies
 
         results, copies = group_copies(opened, results, k)
     elapsed_ms = 1000 * (time.perf_counter() - started)
-    found = answer(shown, opened, results, elapsed_ms, min_score=min_score, copies=copies)
+    weights = asked.weights if asked.has_examples else None
+    found = answer(shown, opened, results, elapsed_ms, min_score=min_score, copies=copies, weights=weights)
     if found["verdict"] is not None:
         typer.echo(_headline(found, results), err=True)
     if json_output:
@@ -444,8 +462,8 @@ def search(
         for result in found["results"]:
             said = "" if result["verdict"] is None else f"  {result['verdict']:8}"
             behind = len(result.get("copies", ()))
-            more = f"  and {behind} {'copy' if behind == 1 else 'copies'}" if behind else ""
-            typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}{more}")
+            others = f"  and {behind} {'copy' if behind == 1 else 'copies'}" if behind else ""
+            typer.echo(f"{result['score']:.4f}{said}  {result['label'] or '-'}  {result['path']}{others}")
     used = f"index {opened.name}, model {opened.model}"
     first = next(iter(found["votes"]), None)
     if first is not None and first["results"] > 1:

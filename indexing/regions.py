@@ -77,7 +77,7 @@ class RegionHead:
     """What an encoder's head makes of every place of its feature map."""
 
     def __init__(self, encoder: Encoder) -> None:
-        """Raises NoRegions when the encoder came without, and HdmlError when what lies beside it belongs to another one."""
+        """Raises NoRegions when the encoder came without, or with another one's, and HdmlError when the file is damaged."""
         path = encoder.path.with_name(REGIONS)
         if not path.is_file():
             raise NoRegions(
@@ -103,8 +103,8 @@ def similarities(local: NDArray[np.float32], other: NDArray[np.float32]) -> NDAr
     """How like another photo each place is: the cosine of its local embedding with that photo's embedding.
 
     An average over places commutes with an affine head, so that the dot product of two embeddings is the mean over places of
-    those of the local embeddings (Zhu, Yang and Chen, "Visual Explanation for Deep Metric Learning", arXiv:1909.12977, section
-    III). Here each is divided by its length, so that −1 to 1 means at a place what it means of two photos.
+    those of the local embeddings (Zhu, Yang and Chen, "Visual Explanation for Deep Metric Learning", arXiv:1909.12977). Here
+    each is divided by its length, so that −1 to 1 means at a place what it means of two photos.
 
     Args:
         local: [D, h, w].

@@ -226,6 +226,22 @@ def test_a_vector_of_no_direction_or_of_another_length_is_said(client: TestClien
     assert (cancelled[0], "cancel out" in cancelled[1]) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("more=a", "more.0: Input should be a valid integer"),
+        ("id=9223372036854775808", "id: Input should be less than or equal to 9223372036854775807"),
+        ("&".join(["more=1"] * 101), "more: List should have at most 100 items"),
+        ("id=1&alpha=nan", "alpha: "),
+        ("id=1&gamma=101", "gamma: Input should be less than or equal to 100"),
+        ("id=1&path=" + "*" * 1001, "path: String should have at most 1000 characters"),
+    ],
+)
+def test_an_address_that_is_wrong_is_said(client: TestClient, asked: str, said: str) -> None:
+    status, sentence = refused(client.post(f"/v1/search?{asked}"))
+    assert (status, sentence.startswith(said)) == (422, True), sentence
+
+
 def test_json_says_all_itself(client: TestClient) -> None:
     status, sentence = refused(client.post("/v1/search?k=3&label=a", json={"id": 1}))
     assert (status, "the address says k, label as well" in sentence) == (400, True)

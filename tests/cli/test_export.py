@@ -30,7 +30,7 @@ def test_untrained_backbone_is_a_run_that_index_and_search_take(hdml: Command, p
     assert "Checked against torch on 64 photo files" in done.stderr
     metadata = read_metadata(run / "encoder.onnx")
     assert (metadata.training_data, metadata.backbone, metadata.dimension) == ("none", "resnet18", 512)
-    assert sorted(path.name for path in run.iterdir()) == ["encoder.onnx", "run.json"]
+    assert sorted(path.name for path in run.iterdir()) == ["encoder.onnx", "regions.onnx", "run.json"]
 
     assert hdml("index", photos, "--json").json["added"] == 20
     found = hdml("search", photos / "red-right" / "0.jpg", "--json").json

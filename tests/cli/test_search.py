@@ -302,3 +302,19 @@ def test_table_of_many_queries_has_their_verdicts(
     assert {row["verdict"] for row in rows if row["rank"]} == {"match"}
     (blue,) = (row for row in rows if row["query"] == "blue.png")
     assert (blue["rank"], blue["verdict"], blue["reason"]) == ("", "no match", "")
+
+
+def test_examples_and_a_crop_change_what_is_found(hdml: Command, query: Path, photos: Path) -> None:
+    by_path = {found["path"]: found["id"] for found in hdml("search", query, "-k", 30, "--json").json["results"]}
+    more, less = by_path["red-right/1.jpg"], by_path["blue-left/2.jpg"]
+    moved = hdml("search", query, "--more", more, "--less", less, "-k", 30, "--json").json
+    assert moved["weights"] == {"query": 1, "more": 0.75, "less": 0.15}
+    assert {found["id"] for found in moved["results"]} == set(by_path.values()) - {more, less}
+    alone = hdml("search", "--more", more, "-k", 4, "--json").json
+    assert (alone["query"], {found["label"] for found in alone["results"]}) == ("examples", {"red-right"})
+    assert alone["results"] == hdml("search", "--id", more, "-k", 4, "--json").json["results"]
+    assert "weights" not in hdml("search", "--id", more, "--json").json
+    cropped = hdml("search", query, "--crop", "0,0,0.5,1", "-k", 30, "--json").json["results"]
+    assert cropped[0]["score"] < 1 - 1e-4
+    assert "left,top,right,bottom" in hdml("search", query, "--crop", "0,0,2,1").stderr
+    assert "are for one query" in hdml("search", photos, "--more", more, "--out", "results.csv").stderr

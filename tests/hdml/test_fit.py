@@ -114,7 +114,7 @@ def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     return Finished(run, finish(run, notes), notes)
 
 
-ENDS = ["outcomes.json", "probes.jsonl", "run.json", "split.json", "synthesizer.onnx"]
+ENDS = ["outcomes.json", "probes.jsonl", "regions.onnx", "run.json", "split.json", "synthesizer.onnx"]
 
 
 def test_run_leaves_its_files_and_no_others(finished: Finished) -> None:
