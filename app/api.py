@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from app import handlers
+from app.answers import WrittenInThread
 from app.galleries import Galleries
 from app.uploads import Upload, read_upload
 from indexing.filters import Filter
@@ -19,7 +20,7 @@ IndexName = Annotated[str | None, Query(description="An index by name; the newes
 
 def make_router(galleries: Galleries) -> APIRouter:
     """All routes over these galleries."""
-    router = APIRouter()
+    router = APIRouter(route_class=WrittenInThread)
 
     @router.post("/v1/search", openapi_extra=_SEARCH_BODY)
     def search(
