@@ -42,6 +42,8 @@ class Found(BaseModel):
     path: str = Field(description="Relative to the gallery.")
     label: str | None
     attributes: dict[str, str]
+    width: int | None = Field(description="Of the upright original, in pixels, like the height; null where it is not known.")
+    height: int | None
     score: float = Field(description="Cosine similarity to the query, −1 to 1.")
     verdict: Verdict | None = Field(description="What the score says; null where the index is not calibrated.")
     copies: list[Copy] | None = Field(default=None, description="What the result stands for, where copies were grouped.")
@@ -102,6 +104,8 @@ class SearchAnswer(BaseModel):
                         "path": "blue-left/1.jpg",
                         "label": "blue-left",
                         "attributes": {"colour": "blue"},
+                        "width": 640,
+                        "height": 480,
                         "score": 0.93,
                         "verdict": "match",
                     }

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query
 from app import handlers
 from app.answers import IndexesAnswer, LabelsAnswer
 from app.galleries import Galleries
+from app.written import WrittenInThread
 
 IndexName = Annotated[str | None, Query(description="An index by name; the newest one by default.")]
 
 
 def make_router(galleries: Galleries) -> APIRouter:
     """All routes over these galleries."""
-    router = APIRouter()
+    router = APIRouter(route_class=WrittenInThread)
 
     @router.get("/v1/indexes", summary="What can be searched", response_model=IndexesAnswer, tags=["search"])
     def indexes() -> dict[str, Any]:

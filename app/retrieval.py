@@ -27,6 +27,7 @@ from app.questions import (
     read_question,
 )
 from app.uploads import Sent, read_batch, read_sent
+from app.written import WrittenInThread
 from indexing import queries
 from indexing.errors import HdmlError
 from indexing.preprocess import Window
@@ -38,7 +39,7 @@ _ANY_PHOTO = {"application/octet-stream": {"schema": _PHOTO}, "image/*": {"schem
 
 def make_router(galleries: Galleries) -> APIRouter:
     """The routes over these galleries."""
-    router = APIRouter(tags=["search"])
+    router = APIRouter(tags=["search"], route_class=WrittenInThread)
 
     @router.post(
         "/v1/search",

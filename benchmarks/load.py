@@ -67,9 +67,11 @@ def serve_floor(index_dir: Path, port: int) -> None:
 
 
 def swap(index_dir: Path, seed: int) -> None:
-    """Store more vectors as an indexer does, and build the base anew."""
+    """Store more vectors as an indexer does, and build the base anew, once a line is read."""
     vectors = drawn(read_figures(), ADDED, seed=seed)
     rows = [GivenVector(f"new {seed}/{row}.jpg", None, "{}", 1.0, one.tobytes()) for row, one in enumerate(vectors)]
+    print("ready", flush=True)
+    input()
     with indexing_alone(index_dir), Catalogue(index_dir) as catalogue:
         catalogue.begin_table()
         catalogue.take_in(rows)
@@ -116,10 +118,16 @@ def measure(name: str, index_dir: Path, ids: list[int], *, clients: int, seed: i
     with running(served if name == "hdml serve" else floor, port, ready="/readyz"):
         asyncio.run(ask_all(port, ids[:clients], clients))  # to warm up
         before = cached_sequences(index_dir)
-        writer = subprocess.Popen([sys.executable, __file__, "--swap", str(index_dir), "--seed", str(seed)])
-        took_ms, failures, seconds = asyncio.run(ask_all(port, ids, clients))
-        swapped = cached_sequences(index_dir) != before
-        if writer.wait():
+        command = [sys.executable, __file__, "--swap", str(index_dir), "--seed", str(seed)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+            assert writer.stdin is not None
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            writer.stdin.write(b"go\n")
+            writer.stdin.close()
+            took_ms, failures, seconds = asyncio.run(ask_all(port, ids, clients))
+            swapped = cached_sequences(index_dir) != before
+        if writer.returncode:
             raise RuntimeError("the process that grows the index failed")
     return {
         "served_by": name,
