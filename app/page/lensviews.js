@@ -15,6 +15,7 @@ function draw(name, attributes = {}, ...children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false) continue;
     if (key.startsWith("on")) element[key] = value;
+    else if (key === "style") element.style.cssText = value; // a style attribute may be against the page's security policy
     else element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children);
