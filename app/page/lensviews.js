@@ -15,6 +15,7 @@ function draw(name, attributes = {}, ...children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false) continue;
     if (key.startsWith("on")) element[key] = value;
+    else if (key === "style") element.style.cssText = value; // a style attribute may be against the page's security policy
     else element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children);
@@ -156,7 +157,7 @@ function shares(look, onChange) {
       const path = training.stages.map(({ step, share }, i) => `${i ? "L" : "M"}${x(share).toFixed(1)} ${y(step).toFixed(1)}`).join("");
       marks.push(draw("path.curve", { d: path }));
       for (const { step, share } of milestones(training)) {
-        const isOwn = step === training.chosen, right = x(share) < width - 110;
+        const isOwn = step === training.chosen, right = x(share) < width - (isOwn ? 165 : 80);
         marks.push(draw(isOwn ? "circle.own" : "circle.mark", { cx: x(share), cy: y(step), r: isOwn ? 5.5 : 3.5 }));
         marks.push(draw(isOwn ? "text.strong" : "text", { x: x(share) + (right ? 10 : -10), y: y(step) + 4, "text-anchor": right ? "start" : "end" },
           isOwn ? `this model, step ${step}` : `step ${step}`));
@@ -474,9 +475,9 @@ export function replayView(replay, context) {
   };
   const member = (photo, name) => (photo.id === null ? draw(`span.${name}`, { title: `${photo.label}, not in this index` }) : photoOf(photo, context, name));
   const names = tuples.map(([anchor, positive, negative]) => draw("div.end.watched", {}, member(anchor, "thumb.anchor"), member(positive, "thumb.same"), member(negative, "thumb.other")));
-  const most = 1.04 * Math.max(...looks.flatMap((look) => [...look.d_ap, ...look.d_an, ...look.again_ap, ...look.reembedded]));
   const paint = () => {
-    const look = looks[at], top = 14, bottom = top + tuples.length * ROW, left = 10, right = 22;
+    // Embeddings are several times as long at the start as later, so that one scale for all looks would hide the later ones.
+    const look = looks[at], most = 1.04 * Math.max(...look.d_ap, ...look.d_an, ...look.again_ap, ...look.reembedded), top = 14, bottom = top + tuples.length * ROW, left = 10, right = 22;
     const x = (distance) => left + (distance / (most || 1)) * (width - left - right);
     picture.setAttribute("width", width);
     picture.setAttribute("height", bottom + 34);
@@ -496,7 +497,7 @@ export function replayView(replay, context) {
   const node = draw("div.shares", {}, draw("div.readout", {}, value, said, draw("span.buttons", {}, play)), draw("div.track", {}, input),
     draw("div.scale.replay", { style: `--rows: ${tuples.length}` }, draw("div.names", {}, ...names), field),
     draw("p.note", {}, `The same ${tuples.length} tuples of training photos, looked at ${looks.length} times: anchor, positive, negative; nothing was learned from the looks. ` +
-      "Full marks are real distances, stars are distances once all is generated and embedded again, the hollow green one that of the positive. Here the classifier that trained beside the model says whether a label is kept."));
+      "Full marks are real distances, stars are distances once all is generated and embedded again, the hollow green one that of the positive. The scale is that of each look. Here the classifier that trained beside the model says whether a label is kept."));
   whenSized(field, (size) => { width = size; paint(); });
   show(at);
   return node;
