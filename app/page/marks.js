@@ -98,7 +98,7 @@ export function marks(index, query, item) {
 async function photoOf(index, query) {
   const whole = query.file ?? (await (await fetch(pictureOf(query.id, index, WHOLE))).blob());
   if (!query.crop) return whole;
-  const [left, top, right, bottom] = query.crop;
+  const [left, top, right, bottom] = String(query.crop).split(",").map(Number);
   const photo = await createImageBitmap(whole);
   const [width, height] = [photo.width * (right - left), photo.height * (bottom - top)];
   const canvas = make("canvas", { width, height });

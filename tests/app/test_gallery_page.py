@@ -157,6 +157,16 @@ def test_a_photo_that_was_sent_is_marked_by_the_same_buttons(page: Page, opened:
         assert Image.open(io.BytesIO(kept.jpeg)).size == (whole.width // 2, whole.height)
 
 
+def test_a_photo_of_the_gallery_is_searched_from(page: Page, opened: OpenIndex) -> None:
+    gallery = page.locator("photo-gallery")
+    gallery.locator(".cell button").first.click()
+    expect(gallery.locator(".similar li")).to_have_count(8)
+    with page.expect_response(lambda response: "/v1/search" in response.url and "k=8" not in response.url) as answered:
+        gallery.get_by_role("button", name="Search from it").click()
+    assert f"id={opened.catalogue.item_at('blue-left/0.jpg').id}" in answered.value.url
+    expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
+
+
 def test_figures_and_what_could_not_be_read_are_shown(page: Page) -> None:
     gallery = page.locator("photo-gallery")
     gallery.get_by_role("tab", name="Figures").click()
