@@ -20,7 +20,7 @@ from app.limits import BURST, Bounded, Buckets, RateLimit
 from app.metrics import Metrics
 from app.server import Service, create_app
 from app.thumbnails import Thumbnails
-from indexing.search import OpenIndex, Result
+from indexing.search import Result
 from indexing.workspace import Workspace
 
 
@@ -111,12 +111,12 @@ def test_rate_can_be_without_limit(tmp_path: Path) -> None:
 def test_busy_server_says_so_and_health_is_answered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
     begun, go_on = threading.Semaphore(0), threading.Event()
 
-    def search_photo(*_: object, **__: object) -> list[Result]:
+    def find(*_: object, **__: object) -> list[Result]:
         begun.release()
         assert go_on.wait(30)
         return []
 
-    monkeypatch.setattr(OpenIndex, "search_photo", search_photo)
+    monkeypatch.setattr("app.handlers.find", find)
     content = (photos / "blue-left" / "1.jpg").read_bytes()
     api = create_app(workspace, device="cpu", page=False, service=Service(at_once=2))
     with TestClient(api, base_url="http://127.0.0.1") as client:
