@@ -6,7 +6,7 @@ SOURCES := pyproject.toml constraints.txt tools/install.py
 CHECKED := hdml indexing cli app tests benchmarks tools
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test mutants lint format bench constraints clean
+.PHONY: help install dev demo test mutants lint format screenshots bench constraints clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 ##/p' Makefile | awk -F ' ## *' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ lint: dev  ## Check style and types
 format: dev  ## Put the code into its one format
 	@$(BIN)/ruff check --fix $(CHECKED)
 	@$(BIN)/ruff format $(CHECKED)
+
+screenshots: dev  ## Take the pictures of the documents anew, of the demo's workspace (make demo first)
+	@$(BIN)/python -m tools.screenshots
 
 bench: dev  ## Run the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,9 +1,10 @@
-"""Screenshots of the page over a workspace, for the README: search and lens, light and dark.
+"""Pictures of the page over a workspace, for the README and docs/tour.md: every part of it, in three widths, light and dark.
 
-Run after ``make demo``: python -m tools.screenshots --workspace demo-workspace --query PHOTO
+``make screenshots`` takes those of the demo's workspace that the documents show; ``--every`` takes the others too.
 """
 
 import argparse
+import io
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ from app.server import create_app
 from cli.chromium import find_chromium
 from indexing.workspace import Workspace
 
+SCHEMES, WIDTHS = ("light", "dark"), (1440, 1024, 390)
+SHOWN = {
+    *(f"{part}-light-1440" for part in ("search", "examples", "detail", "lens", "gallery", "runs")),
+    *("lens-dark-1440", "search-light-390", "lens-light-390"),
+}
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 # Whether every picture of an element that lies in the window is loaded.
@@ -33,6 +39,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("demo-workspace"))
     parser.add_argument("--query", type=Path, help="a photo; by default the last one of the newest index's gallery")
     parser.add_argument("--out", type=Path, default=IMAGES)
+    parser.add_argument("--every", action="store_true", help="every part in every width, light and dark")
     arguments = parser.parse_args()
     workspace = Workspace(arguments.workspace)
     query = arguments.query or max(workspace.indexes()[0].gallery.rglob("*.jpg"))
@@ -42,10 +49,14 @@ def main() -> None:
         sys.exit("there is no Chromium to take pictures with; install one with: python tools/chromium.py")
     with serving(workspace) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        for scheme in ("light", "dark"):
-            for width in (1440, 390):
+        for scheme in SCHEMES:
+            for width in WIDTHS:
+                if not arguments.every and not any(name.endswith(f"-{scheme}-{width}") for name in SHOWN):
+                    continue
                 page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-                photograph(page, address, query, arguments.out, f"{scheme}-{width}")
+                for name, shot in photograph(page, address, query):
+                    if arguments.every or f"{name}-{scheme}-{width}" in SHOWN:
+                        save(shot, arguments.out / f"{name}-{scheme}-{width}.jpg")
                 page.close()
         browser.close()
 
@@ -67,26 +78,52 @@ def serving(workspace: Workspace, *, device: str = "auto") -> Iterator[str]:
         thread.join()
 
 
-def photograph(page: Page, address: str, query: Path, out: Path, name: str) -> None:
-    """Search, wait for every thumbnail, photograph; then the lens."""
+def photograph(page: Page, address: str, query: Path) -> Iterator[tuple[str, bytes]]:
+    """A name and a PNG file of every part of the page in turn, each once all its pictures are loaded."""
+    page.set_default_timeout(120_000)
     page.goto(address, wait_until="domcontentloaded")
     page.locator("photo-search input[type=file]").set_input_files(query)
     page.locator("photo-search .status").get_by_text(" ms").wait_for()
-    page.wait_for_function(DRAWN, arg="photo-search")
-    save(page, out / f"search-{name}.jpg")
+    yield "search", shoot(page, "photo-search")
+
+    page.locator("photo-search [data-act=more]").nth(1).click()
+    page.locator("photo-search .chip.more").wait_for()
+    page.locator("photo-search [data-act=less]").nth(4).click()
+    page.locator("photo-search .chip.less").wait_for()
+    page.locator("photo-search .status").get_by_text(" ms").wait_for()
+    yield "examples", shoot(page, "photo-search")
+
+    page.locator("photo-search .photo").nth(2).click()
+    page.get_by_role("button", name="Why?").click()
+    page.locator("photo-search dialog").get_by_text("Warm:").wait_for()
+    yield "detail", shoot(page, "photo-search")
+    page.keyboard.press("Escape")
+
     page.locator("photo-search [data-act=lens]").nth(1).click()
     page.locator("hardness-lens .end.negative").first.wait_for()
     page.locator("hardness-lens .tile").first.wait_for()
-    page.wait_for_function(DRAWN, arg="hardness-lens")
     page.wait_for_timeout(1500)  # the pictures of the map tell nobody that they are loaded
-    save(page, out / f"lens-{name}.jpg")
+    yield "lens", shoot(page, "hardness-lens")
+
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator("photo-gallery").get_by_role("tab", name="Figures").click()
+    page.locator("photo-gallery").get_by_role("heading", name="How well a search finds").wait_for()
+    yield "gallery", shoot(page, "photo-gallery")
+
+    page.get_by_role("tab", name="Runs").click()
+    page.locator("training-runs svg").first.wait_for()
+    yield "runs", shoot(page, "training-runs")
 
 
-def save(page: Page, file: Path) -> None:
-    shot = file.with_suffix(".png")
-    page.screenshot(path=shot)
-    Image.open(shot).convert("RGB").save(file, quality=85, optimize=True)
-    shot.unlink()
+def shoot(page: Page, element: str) -> bytes:
+    """The window, once the pictures of an element that lie in it are loaded."""
+    page.mouse.move(0, 0)
+    page.wait_for_function(DRAWN, arg=element)
+    return page.screenshot()
+
+
+def save(shot: bytes, file: Path) -> None:
+    Image.open(io.BytesIO(shot)).convert("RGB").save(file, quality=85, optimize=True)
 
 
 if __name__ == "__main__":
