@@ -4,7 +4,6 @@ The elements call the same routes as every other program, so that a photo search
 bytes that were chosen, and page and programs cannot give different answers.
 """
 
-import importlib.resources
 import os
 from pathlib import Path
 
@@ -19,7 +18,6 @@ _FILES = Path(__file__).parent / "page"
 _HEAD = """
 <link rel="icon" href="/page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/page/frame.css">
-<script src="/plotly.min.js" defer></script>
 <script type="module" src="/page/page.js"></script>
 """
 
@@ -30,11 +28,6 @@ def mount_page(api: FastAPI) -> None:
     import gradio
 
     api.mount("/page", StaticFiles(directory=_FILES))
-
-    @api.get("/plotly.min.js", include_in_schema=False)
-    def plotly() -> FileResponse:
-        file = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
-        return FileResponse(str(file), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
 
     # Browsers ask for it before the page names its icon, and would show Gradio's until then.
     @api.get("/favicon.ico", include_in_schema=False)
