@@ -1,20 +1,20 @@
 """``hdml index`` against the indexing of rclip and of clip-retrieval: the same photos, the same network, whole commands in turn.
 
-    python benchmarks/pipelines.py --rclip PYTHON --clip-retrieval PYTHON [--photos FOLDER] [--small N] [--large N] [--rounds N]
-        [--json FILE]
+    python benchmarks/pipelines.py [--rclip PYTHON] [--clip-retrieval PYTHON] [--clip-retrieval-defaults] [--network FOLDER]
+        [--photos FOLDER] [--small N] [--large N] [--rounds N] [--json FILE]
 
 Each PYTHON is that of a virtual environment with ``benchmarks/peers/rclip-requirements.txt`` or
 ``benchmarks/peers/clip-retrieval-requirements.txt``. The network is CLIP's ViT-B/32 at 256 px, rclip's own, with random weights
 that ``benchmarks/peers/vit_b32.py`` writes for all of them. Nothing is downloaded, and nothing of the peers is changed:
 
 - rclip finds the vision tower as an ONNX file where it would have put its download. It is asked for a photo, and indexes first;
-- clip-retrieval is told the checkpoint's path as open_clip's name of weights. It runs once with its defaults and once with
-  batches and workers for two cores; it makes an index of the vectors with another command, which is not run;
+- clip-retrieval is told the checkpoint's path as open_clip's name of weights. It runs with batches and workers for two cores, and
+  if asked with its defaults, whose warm-up embeds 512 photos; its index is made by another command, which is not run;
 - ``hdml index`` takes the same ONNX file through ``hdml encoder add``.
 
 Two galleries: a fixed sample of different photos of FOLDER (or drawn ones), and photos of 12 megapixels made of them, with the
 grain of a camera's sensor. Timed are whole commands, by the clock and in processor time of all their processes; their start is
-told by the same command over 8 photos, once. Memory is the proportional set size of all processes, looked at five times a second.
+told by the same command over 8 of the photos. Memory is the proportional set size of all processes, seen five times a second.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,11 +85,11 @@ def measure(pipeline: Pipeline, gallery: Path, out: Path) -> tuple[Run, Vectors]
         process = subprocess.Popen(pipeline.command(gallery, out), cwd=gallery, env=environment, stdout=said, stderr=complained)
         peak = Peak(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+        seconds, peak_bytes = time.perf_counter() - started, peak.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{process.args} failed:\n{(out / 'stderr').read_text()[-2000:]}")
-    run = Run(seconds, usage.ru_utime + usage.ru_stime, peak.stop())
+    run = Run(seconds, usage.ru_utime + usage.ru_stime, peak_bytes)
     return run, pipeline.vectors(gallery, out)
 
 
@@ -231,14 +231,15 @@ def agreement(expected: Vectors, found: Vectors) -> dict[str, float]:
     }
 
 
-def row(name: str, photos: int, runs: list[Run], product: list[Run], start: Run) -> str:
+def row(name: str, photos: int, runs: list[Run], product: list[Run], start: float) -> str:
     rates = [photos / run.seconds for run in runs]
     ratios = [theirs.seconds / ours.seconds for theirs, ours in zip(runs, product, strict=True)]
     processor = [theirs.processor_seconds / ours.processor_seconds for theirs, ours in zip(runs, product, strict=True)]
     cells = [
         f"{median(rates):.1f} ({min(rates):.1f}–{max(rates):.1f})",
         f"{median(photos / run.processor_seconds for run in runs):.1f}",
-        f"{median((photos - FEW) / (run.processor_seconds - start.processor_seconds) for run in runs):.1f}",
+        f"{median((photos - FEW) / (run.processor_seconds - start) for run in runs):.1f}",
+        f"{start:.1f}",
         f"{max(run.peak_bytes for run in runs) / 1e9:.2f}",
         f"{median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
         f"{median(processor):.2f} ({min(processor):.2f}–{max(processor):.2f})",
@@ -278,11 +279,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measured runs of each (default: 3)")
     parser.add_argument("--json", type=Path, help="also write every run to this file")
     options = parser.parse_args()
-    if options.rclip is None or options.clip_retrieval is None:
+    if options.rclip is None and options.clip_retrieval is None:
         print("pipelines.py compares with rclip and clip-retrieval: name their Pythons with --rclip and --clip-retrieval")
         return
     results: dict[str, Any] = {}
-    galleries = ("small", "large")
+    galleries = ("small", "large", "few")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         sample(options.photos, home / "small", options.small)
@@ -290,34 +291,41 @@ def main() -> None:
         sample(home / "small", home / "few", FEW)
         network = (options.network or home / "network").absolute()
         if not (network / "visual.onnx").exists():
+            if options.clip_retrieval is None:
+                raise SystemExit(
+                    "the network is written by the Python of --clip-retrieval; name it, or a --network that it wrote"
+                )
             network.mkdir()
             subprocess.run([options.clip_retrieval, WRITE_NETWORK, network], check=True, stderr=subprocess.DEVNULL)
-        pipelines = {
-            "hdml index": hdml(add_encoder(network, home / "encoders")),
-            "rclip": rclip(options.rclip, network),
-            "clip-retrieval": clip_retrieval(options.clip_retrieval, network),
-            "clip-retrieval, batches of 32, 2 workers": clip_retrieval(
-                options.clip_retrieval, network, "--batch_size", "32", "--num_prepro_workers", "2"
-            ),
-        }
-        # First of all, so that later ones find their bytecode and their files in memory.
-        starts = {name: measure(one, home / "few", home / "starts" / name)[0] for name, one in pipelines.items()}
-        results["starts"] = {name: asdict(run) for name, run in starts.items()}
+        pipelines = {"hdml index": hdml(add_encoder(network, home / "encoders"))}
+        if options.rclip is not None:
+            pipelines["rclip"] = rclip(options.rclip, network)
+        if options.clip_retrieval is not None:
+            ours = ("--batch_size", "32", "--num_prepro_workers", "2")
+            pipelines["clip-retrieval"] = clip_retrieval(options.clip_retrieval, network, *ours)
+            if options.clip_retrieval_defaults:
+                pipelines["clip-retrieval, defaults"] = clip_retrieval(options.clip_retrieval, network)
         for name in galleries:
-            results[name] = {"photos": len(find_photos(home / name)), "load_average": [], "runs": {of: [] for of in pipelines}}
+            results[name] = {
+                "photos": len(find_photos(home / name)),
+                "load_average": [],
+                "runs": {of: [] for of in pipelines},
+                "cosine_with_hdml": {},
+            }
         for _ in range(options.rounds):
             for name in galleries:
-                take_turns(pipelines, home / name, home / "out", results[name])
-                if options.json is not None:
-                    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        for name in galleries:
-            print_table(name, results[name], starts)
+                for ran in take_turns(pipelines, home / name, home / "out", results[name]):
+                    print(f"{ran} {name}", file=sys.stderr)
+                    if options.json is not None:
+                        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    starts = {of: median(run["processor_seconds"] for run in runs) for of, runs in results["few"]["runs"].items()}
+    for name in ("small", "large"):
+        print_table(name, results[name], starts)
 
 
-def take_turns(pipelines: dict[str, Pipeline], gallery: Path, out: Path, results: dict[str, Any]) -> None:
-    """Run each once, and add what that gave to the results."""
+def take_turns(pipelines: dict[str, Pipeline], gallery: Path, out: Path, results: dict[str, Any]) -> Iterator[str]:
+    """Run each once and add what that gave to the results; yields its name."""
     expected: Vectors = {}
-    results["cosine_with_hdml"] = {}
     for name, pipeline in pipelines.items():
         results["load_average"].append(os.getloadavg()[0])
         run, vectors = measure(pipeline, gallery, out)
@@ -325,14 +333,15 @@ def take_turns(pipelines: dict[str, Pipeline], gallery: Path, out: Path, results
         expected = expected or vectors
         results["cosine_with_hdml"][name] = agreement(expected, vectors)
         results["runs"][name].append(asdict(run))
+        yield name
 
 
-def print_table(gallery: str, results: dict[str, Any], starts: dict[str, Run]) -> None:
+def print_table(gallery: str, results: dict[str, Any], starts: dict[str, float]) -> None:
     print(f"\n{results['photos']} {gallery} photos, load average {median(results['load_average']):.1f}\n")
     print(
-        "| | images/s | images per processor second | without start | peak, GB | clock over hdml's | processor time over hdml's |"
+        "| | images/s | images per processor second | without start | start, processor s | peak, GB | clock over hdml's | processor time over hdml's |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     runs = {of: [Run(**run) for run in those] for of, those in results["runs"].items()}
     for of, those in runs.items():
         print(row(of, results["photos"], those, runs["hdml index"], starts[of]))
