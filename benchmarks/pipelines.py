@@ -338,10 +338,8 @@ def take_turns(pipelines: dict[str, Pipeline], gallery: Path, out: Path, results
 
 def print_table(gallery: str, results: dict[str, Any], starts: dict[str, float]) -> None:
     print(f"\n{results['photos']} {gallery} photos, load average {median(results['load_average']):.1f}\n")
-    print(
-        "| | images/s | images per processor second | without start | start, processor s | peak, GB | clock over hdml's | processor time over hdml's |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ("images/s", "images per processor second", "without start", "start, processor s", "peak, GB")
+    print(f"| | {' | '.join(columns)} | clock over hdml's | processor time over hdml's |\n|{'---|' * (len(columns) + 3)}")
     runs = {of: [Run(**run) for run in those] for of, those in results["runs"].items()}
     for of, those in runs.items():
         print(row(of, results["photos"], those, runs["hdml index"], starts[of]))
