@@ -14,7 +14,7 @@ that ``benchmarks/peers/vit_b32.py`` writes for all of them. Nothing is download
 
 Two galleries: a fixed sample of different photos of FOLDER (or drawn ones), and photos of 12 megapixels made of them, with the
 grain of a camera's sensor. Timed are whole commands, by the clock and in processor time of all their processes; their start is
-told by the same command over 8 of the photos. Memory is the proportional set size of all processes, seen five times a second.
+told by the same command over 8 of the photos. Memory is the proportional set size of all processes, seen once a second.
 """
 
 import argparse
@@ -102,7 +102,7 @@ class Peak:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(1):
             self._bytes = max(self._bytes, sum(map(_resident, _family(self._pid))))
 
     def stop(self) -> int:
