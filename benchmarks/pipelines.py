@@ -88,7 +88,7 @@ def measure(pipeline: Pipeline, gallery: Path, out: Path) -> tuple[Run, Vectors]
         seconds, peak_bytes = time.perf_counter() - started, peak.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"{process.args} failed:\n{(out / 'stderr').read_text()[-2000:]}")
+        raise SystemExit(f"{process.args!r} failed:\n{(out / 'stderr').read_text()[-2000:]}")
     run = Run(seconds, usage.ru_utime + usage.ru_stime, peak_bytes)
     return run, pipeline.vectors(gallery, out)
 
