@@ -1,15 +1,17 @@
-"""Images per second of ``hdml index`` against one thread that only decodes and infers, and against a DataLoader with eager torch.
+"""Images per second of ``hdml index`` against loops that only decode and infer, and against a DataLoader with eager torch.
 
     python benchmarks/index_speed.py [--photos FOLDER] [--small N] [--large N] [--backbone NAME] [--rounds N] [--json FILE]
 
 Two galleries: the first photos of FOLDER by name (or drawn ones), and photos of 12 megapixels that it draws (4000 × 3000, about
-3 MB each, with the grain of a camera's sensor). Three ways through each, in turn, every one in a process of its own:
+3 MB each, with the grain of a camera's sensor). Four ways through each, in turn, every one in a process of its own:
 
 - ``hdml index``: the command from its start to its end, with walking the folder, SQLite and the faiss file;
 - one thread: decode and infer with the same encoder file in batches of 8, onnxruntime held to one thread; only the loop is timed;
+- apart: on every core first all decoding, then all inference, each alone; only these two loops are timed, and their sum is the
+  least that an arrangement of both on the same cores can take;
 - DataLoader + eager: 2 worker processes that decode, the same network in torch in batches of 32; only the loop is timed.
 
-All three decode with the product's ``load_array``, and their embeddings have to agree: what differs is the arrangement. Python's
+All decode with the product's ``load_array``, and their embeddings have to agree: what differs is the arrangement. Python's
 bytecode is cached in a folder of the benchmark's own; a first, short ``hdml index`` fills it.
 """
 
@@ -28,6 +30,7 @@ from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 from typing import Any
 
@@ -37,7 +40,8 @@ from PIL import Image
 
 from hdml.butterflies import SEED, draw_photo, draw_species, write_butterflies
 from indexing.catalogue import Catalogue
-from indexing.encoder import ENCODER, Encoder
+from indexing.device import available_cores
+from indexing.encoder import ENCODER, Encoder, read_metadata
 from indexing.gallery import find_photos
 from indexing.preprocess import Preprocessing, evaluation_preprocessing, load_array
 
@@ -45,33 +49,79 @@ HDML = Path(sys.executable).with_name("hdml")
 SIZE = 224
 TOLERANCE = 1e-4
 
-Embedded = tuple[float, NDArray[np.float32]]
-"""Seconds, and unit embeddings [n, D] in the order of the photos' paths."""
+Embedded = tuple[dict[str, float], NDArray[np.float32]]
+"""Seconds, by the clock and of processors, and unit embeddings [n, D] in the order of the photos' paths."""
 
 
 def photos_of(gallery: Path) -> list[Path]:
     return [gallery / path for path in find_photos(gallery)]
 
 
+class Lap:
+    """Seconds since it was made, by the clock and of the processors that this process and those it has waited for have used."""
+
+    def __init__(self) -> None:
+        self._started = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), sum(os.times()[:4])
+
+    def seconds(self) -> dict[str, float]:
+        clock, processors = (now - then for now, then in zip(self._now(), self._started, strict=True))
+        return {"clock": clock, "processors": processors}
+
+
 def hdml_index(gallery: Path, encoder: Path, workspaces: Path) -> Embedded:
     """The command as users start it, into a new workspace."""
     workspace = next(path for path in (workspaces / str(number) for number in count()) if not path.exists())
     command: list[str | Path] = [HDML, "index", gallery, "--encoder", encoder, "--device", "cpu", "--workspace", workspace]
-    started = time.perf_counter()
+    lap = Lap()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.perf_counter() - started
+    seconds = lap.seconds()
     with Catalogue(workspace / "indexes" / gallery.name) as catalogue:
         return seconds, np.stack([catalogue.item_at(path.as_posix()).vector for path in find_photos(gallery)])
 
 
 def one_thread(gallery: Path, encoder_file: Path) -> Embedded:
     encoder, photos = Encoder(encoder_file, device="cpu", threads=1), photos_of(gallery)
-    started = time.perf_counter()
-    batches = [photos[start : start + 8] for start in range(0, len(photos), 8)]
+    lap = Lap()
     vectors = [
-        encoder.encode(np.stack([load_array(photo, encoder.metadata.preprocessing) for photo in batch]))[0] for batch in batches
+        encoder.encode(np.stack([load_array(photo, encoder.metadata.preprocessing) for photo in batch]))[0]
+        for batch in batched(photos, 8)
     ]
-    return time.perf_counter() - started, np.concatenate(vectors)
+    return lap.seconds(), np.concatenate(vectors)
+
+
+def batched(photos: list[Any], size: int) -> list[list[Any]]:
+    return [photos[start : start + size] for start in range(0, len(photos), size)]
+
+
+def apart(gallery: Path, encoder_file: Path) -> Embedded:
+    """Decoding and inference one after the other, each on every core: threads that share nothing, in batches of 8."""
+    cores, photos = available_cores(), photos_of(gallery)
+    idle: SimpleQueue[Encoder] = SimpleQueue()
+    for _ in range(cores):
+        idle.put(Encoder(encoder_file, device="cpu", threads=1))
+    preprocessing = read_metadata(encoder_file).preprocessing
+
+    def decode(batch: list[Path]) -> NDArray[np.float32]:
+        return np.stack([load_array(photo, preprocessing) for photo in batch])
+
+    def infer(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        encoder = idle.get()
+        try:
+            return encoder.encode(images)[0]
+        finally:
+            idle.put(encoder)
+
+    with ThreadPoolExecutor(cores) as pool:
+        lap = Lap()
+        images = list(pool.map(decode, batched(photos, 8)))
+        decoding = lap.seconds()
+        vectors = list(pool.map(infer, images))
+        both = lap.seconds()
+    return both | {f"{of}, decoding": seconds for of, seconds in decoding.items()}, np.concatenate(vectors)
 
 
 class PhotoDataset:
@@ -93,10 +143,10 @@ def eager(gallery: Path, backbone: str) -> Embedded:
 
     network, photos = untrained(backbone), photos_of(gallery)
     loader: Any = DataLoader(PhotoDataset(photos, evaluation_preprocessing(SIZE)), batch_size=32, num_workers=2)  # type: ignore[arg-type]
-    started = time.perf_counter()
+    lap = Lap()
     with torch.inference_mode():
         vectors = [network(batch)[0].numpy() for batch in loader]
-    return time.perf_counter() - started, np.concatenate(vectors)
+    return lap.seconds(), np.concatenate(vectors)
 
 
 def untrained(backbone: str) -> Any:
@@ -147,9 +197,9 @@ def draw_large(gallery: Path, number: int) -> None:
         list(pool.map(draw, range(number)))
 
 
-def measure(ways: dict[str, Callable[[], Embedded]], rounds: int) -> dict[str, list[float]]:
+def measure(ways: dict[str, Callable[[], Embedded]], rounds: int) -> dict[str, list[dict[str, float]]]:
     """Seconds of every round of every way, in turn; all must give the embeddings that the first one gave first."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     expected: NDArray[np.float32] | None = None
     for _ in range(rounds):
         for name, way in ways.items():
@@ -163,10 +213,12 @@ def measure(ways: dict[str, Callable[[], Embedded]], rounds: int) -> dict[str, l
     return seconds
 
 
-def row(gallery: str, photos: int, seconds: dict[str, list[float]]) -> str:
-    cells = [f"{photos / median(of):.1f} ({photos / max(of):.1f}–{photos / min(of):.1f})" for of in seconds.values()]
-    product, *others = (median(of) for of in seconds.values())
-    return f"| {gallery} | {' | '.join(cells)} | {' | '.join(f'{other / product:.2f}' for other in others)} |"
+def row(gallery: str, photos: int, runs: dict[str, list[dict[str, float]]], of: str) -> str:
+    """Images per second of each way, by the clock or in processor time, and the first one's over each other's."""
+    seconds = [[run[of] for run in those] for those in runs.values()]
+    cells = [f"{photos / median(those):.1f} ({photos / max(those):.1f}–{photos / min(those):.1f})" for those in seconds]
+    product, *others = (median(those) for those in seconds)
+    return f"| {gallery}, {of} | {' | '.join(cells)} | {' | '.join(f'{other / product:.2f}' for other in others)} |"
 
 
 def main() -> None:
@@ -180,8 +232,10 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, Any] = {"backbone": options.backbone, "pixels": SIZE}
     print(f"Images per second, {options.backbone} at {SIZE} px: median (least–most) of {options.rounds} runs\n")
-    print("| photos | hdml index | one thread | DataLoader + eager | index / one thread | index / eager |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| photos | hdml index | one thread | apart | DataLoader + eager | index / one thread | index / apart | index / eager |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["PYTHONPYCACHEPREFIX"] = str(home / "bytecode")  # for the processes that are started below
@@ -197,12 +251,14 @@ def main() -> None:
             ways: dict[str, Callable[[], Embedded]] = {
                 "hdml index": partial(hdml_index, gallery, encoder, home / f"{name}-workspaces"),
                 "one thread": partial(in_own_process, one_thread, gallery, encoder),
+                "apart": partial(in_own_process, apart, gallery, encoder),
                 "DataLoader + eager": partial(in_own_process, eager, gallery, options.backbone),
             }
             seconds = measure(ways, options.rounds)
             photos = len(photos_of(gallery))
             results[name] = {"photos": photos, "seconds": seconds}
-            print(row(f"{photos} {name}", photos, seconds), flush=True)
+            for of in ("clock", "processors"):
+                print(row(f"{photos} {name}", photos, seconds, of), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
