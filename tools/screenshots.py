@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 from PIL import Image
@@ -19,7 +20,8 @@ from app.server import create_app
 from cli.chromium import find_chromium
 from indexing.workspace import Workspace
 
-SCHEMES, WIDTHS = ("light", "dark"), (1440, 1024, 390)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+WIDTHS = (1440, 1024, 390)
 SHOWN = {
     *(f"{part}-light-1440" for part in ("search", "examples", "detail", "lens", "gallery", "runs")),
     *("lens-dark-1440", "search-light-390", "lens-light-390"),
