@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
+from app.answers import schema_of
 from app.api import IndexName
 from app.galleries import Galleries
 from app.handlers import DECODING
@@ -40,7 +41,7 @@ class MarkBody(BaseModel):
 
 _EXAMPLE = {"index": "photos", "query": {"id": 3}, "item": 17, "right": True}
 _FORM = {"schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}}
-_JSON = {"schema": MarkBody.model_json_schema(), "example": _EXAMPLE}
+_JSON = {"schema": schema_of(MarkBody), "example": _EXAMPLE}
 _BODY = {"requestBody": {"content": {"application/json": _JSON, "multipart/form-data": _FORM}}}
 
 
