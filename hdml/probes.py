@@ -57,14 +57,14 @@ class Probes:
         assert trainee.hardness is not None
         first = torch.arange(0, len(self._labels), 3)
         tuples = Tuples(first, first + 1, first[:, None] + 2)
-        device = next(trainee.model.parameters()).device
+        weight = next(trainee.model.parameters())
         trainee.model.eval()
         trainee.hardness.eval()
         with torch.no_grad():
-            images = self._images.to(device, memory_format=torch.channels_last)
+            images = self._images.to(weight.device, weight.dtype, memory_format=torch.channels_last)
             features, embeddings = trainee.model(images)
             share, found = trainee.hardness.look(
-                features, embeddings, self._labels.to(device), head=trainee.model.head, tuples=tuples.to(device)
+                features, embeddings, self._labels.to(weight.device), head=trainee.model.head, tuples=tuples.to(weight.device)
             )
         trainee.hardness.train()
         trainee.train()
