@@ -65,7 +65,7 @@ def test_share_at_every_stage_is_that_of_the_log(trained: Trained) -> None:
     record = read_record(run)
     with OpenIndex(Workspace(trained.workspace).find_index(), device="cpu") as opened:
         lens = HardnessLens(opened)
-        look = lens.look(opened.catalogue.items()[0].id)
+        look, replay = lens.look(opened.catalogue.items()[0].id), lens.replay()
     assert look.training is not None
     assert (look.training.steps, look.training.chosen) == (50, record["chosen_step"])
     stages = {stage.step: stage.share for stage in look.training.stages}
@@ -75,7 +75,6 @@ def test_share_at_every_stage_is_that_of_the_log(trained: Trained) -> None:
     assert training is not None
     assert [look.step for look in training.looks] == list(range(51))
     assert {look.step: look.share for look in training.looks if look.step < 50} == logged
-    replay = lens.replay()
     assert replay is not None
     assert all(photo.id is not None for members in replay.tuples for photo in members)
     assert stages[look.training.chosen] == look.shares[look.own] == record["lambda"]

@@ -96,7 +96,7 @@ def photograph(page: Page, address: str, query: Path) -> Iterator[tuple[str, byt
     yield "examples", shoot(page, "photo-search")
 
     page.locator("photo-search .photo").nth(2).click()
-    page.get_by_role("button", name="Why?").click()
+    page.locator("photo-search dialog button", has_text="Why?").click()
     page.locator("photo-search dialog").get_by_text("Warm:").wait_for()
     yield "detail", shoot(page, "photo-search")
     page.keyboard.press("Escape")
