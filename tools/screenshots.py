@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import uvicorn
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -51,6 +52,8 @@ def main() -> None:
         sys.exit("there is no Chromium to take pictures with; install one with: python tools/chromium.py")
     with serving(workspace) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        # The first search opens the encoder, which is not what a picture is to tell of.
+        httpx.post(f"{address}/v1/search", content=query.read_bytes(), timeout=120).raise_for_status()
         for scheme in SCHEMES:
             for width in WIDTHS:
                 if not arguments.every and not any(name.endswith(f"-{scheme}-{width}") for name in SHOWN):
