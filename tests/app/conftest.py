@@ -1,6 +1,7 @@
 """An indexed gallery with awkward photos in it, a client of the server's routes, and the page in a browser; none needs torch."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def workspace(tmp_path: Path, photos: Path, tiny_run: Path) -> Workspace:
     place = Workspace(tmp_path / "workspace")
     update_index(photos, place.index_for_gallery(photos), tiny_run / "encoder.onnx", device="cpu")
     return place
+
+
+@pytest.fixture
+def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Path) -> Workspace:
+    """Beside the index ``photos``, which is the newest, one of two labels with other ids for the same photos."""
+    other = tmp_path / "reds"
+    for label in ("red-right", "blue-right"):
+        shutil.copytree(photos / label, other / label)
+    update_index(other, workspace.index_for_gallery(other), tiny_run / "encoder.onnx", device="cpu")
+    update_index(photos, workspace.find_index("photos"), tiny_run / "encoder.onnx", device="cpu")
+    return workspace
 
 
 @pytest.fixture

@@ -7,29 +7,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from cli.chromium import find_chromium
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 from tests.app.test_runs import RECORD, ROWS, write_run
-from tools.screenshots import FLAGS, serving
+from tools.screenshots import serving
 
 FURNISHED = """() => [...document.querySelector("photo-gallery").shadowRoot.querySelectorAll(".cell")].every(
     (cell) => cell.firstChild
 )"""
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
-    assert chromium, "there is no Chromium for the page's tests; install one with: python tools/chromium.py"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

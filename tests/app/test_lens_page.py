@@ -1,21 +1,18 @@
 """The lens in a real browser: what it draws is what the route answers, at every λ, by pointer and by keyboard."""
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from cli.chromium import find_chromium
 from indexing.hardness import HardnessLens, Look
-from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
-from tools.screenshots import FLAGS, serving
+from tools.screenshots import serving
 
 # What the Lens button of a card does.
 LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
@@ -32,16 +29,6 @@ DOT = """() => {
     const { left, top, width, height } = mark.getBoundingClientRect();
     return [left + width / 2, top + height / 2];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()  # before Playwright's loop runs, since looking may start one of its own
-    assert chromium, "there is no Chromium for the page's tests; install one with: python tools/chromium.py"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -297,17 +284,6 @@ def test_lens_recovers_from_an_anchor_without_a_look(page: Page) -> None:
     expect(page.locator("hardness-lens .end.negative")).to_have_count(0)
     page.locator("hardness-lens").get_by_role("button", name="Surprise me").click()
     expect(page.locator("hardness-lens .end.negative")).to_have_count(3)
-
-
-@pytest.fixture
-def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Path) -> Workspace:
-    """Beside the index ``photos``, which is the newest, one of two labels with other ids for the same photos."""
-    other = tmp_path / "reds"
-    for label in ("red-right", "blue-right"):
-        shutil.copytree(photos / label, other / label)
-    update_index(other, workspace.index_for_gallery(other), tiny_run / "encoder.onnx", device="cpu")
-    update_index(photos, workspace.find_index("photos"), tiny_run / "encoder.onnx", device="cpu")
-    return workspace
 
 
 def test_lens_shows_the_index_that_it_was_opened_from(two_indexes: Workspace, page: Page) -> None:

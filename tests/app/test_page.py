@@ -1,7 +1,6 @@
 """The page in a real browser: upload, results, a click on one; and the same answers as everywhere else."""
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +12,6 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 from tests.app.conftest import search_by
@@ -136,17 +134,6 @@ def test_what_failed_is_said_and_can_be_tried_again(browser: Browser, address: s
     expect(page.locator("photo-search .card")).to_have_count(4)
     expect(failed).to_have_count(0)
     page.close()
-
-
-@pytest.fixture
-def two_indexes(workspace: Workspace, photos: Path, tmp_path: Path, tiny_run: Path) -> Workspace:
-    """Beside the index ``photos``, which is the newest, one of two labels with other ids for the same photos."""
-    other = tmp_path / "reds"
-    for label in ("red-right", "blue-right"):
-        shutil.copytree(photos / label, other / label)
-    update_index(other, workspace.index_for_gallery(other), tiny_run / "encoder.onnx", device="cpu")
-    update_index(photos, workspace.find_index("photos"), tiny_run / "encoder.onnx", device="cpu")
-    return workspace
 
 
 def test_query_belongs_to_its_index(two_indexes: Workspace, page: Page, photos: Path) -> None:
