@@ -5,16 +5,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
     from hdml.comparison import Comparison
     from hdml.train import TrainProgress
-    from indexing.catalogue import Failure
+    from indexing.gallery import Failure
 
 _MEASURES = ("R@1", "R@2", "R@4", "R@8", "MAP@R", "NMI", "F1")
 _PLAIN_SECONDS = 10.0
@@ -24,17 +26,28 @@ _LISTED_FAILURES = 20
 class Display:
     """Says things to a person: on standard output, or on standard error when a program reads the output.
 
-    Bars are drawn on a terminal; in a log, a line every ten seconds stands in for them.
+    Bars are drawn on a terminal; in a log, a line every ten seconds stands in for them. rich is loaded for bars and tables
+    alone, since loading it takes longer than many a command.
     """
 
     def __init__(self, *, json_output: bool) -> None:
-        self.console = Console(stderr=json_output, highlight=False, soft_wrap=True)
+        self._stderr = json_output
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._told = 0.0
 
+    @cached_property
+    def console(self) -> "Console":
+        """What draws bars and tables."""
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False, soft_wrap=True)
+
     def say(self, sentence: str) -> None:
-        self.console.print(sentence, markup=False)
+        if self._progress is None:
+            typer.echo(sentence, err=self._stderr)
+        else:
+            self.console.print(sentence, markup=False)
 
     def list_failures(self, failed: "Sequence[Failure]") -> None:
         """The first of what was left out, each with its reason."""
@@ -46,9 +59,14 @@ class Display:
     @contextmanager
     def bars(self) -> Iterator[None]:
         """Progress bars below whatever is said meanwhile."""
+        if not (sys.stderr if self._stderr else sys.stdout).isatty():
+            yield
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, TextColumn("{task.fields[figures]}", markup=False), console=self.console) as progress:
-            self._progress = progress if self.console.is_terminal else None
+            self._progress = progress
             try:
                 yield
             finally:
@@ -89,6 +107,8 @@ class Display:
             self._compare("seen classes", record["seen"], since)
 
     def _compare(self, measured_on: str, evaluations: Mapping[str, Any], since: str) -> None:
+        from rich.table import Table
+
         title = f"Retrieval on {measured_on} ({evaluations['after']['classes']} classes){since}"
         table = Table(title=title, title_justify="left")
         for heading in ("", *_MEASURES):
@@ -99,6 +119,8 @@ class Display:
 
     def evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """One row of measures."""
+        from rich.table import Table
+
         table = Table()
         for heading in _MEASURES:
             table.add_column(heading, justify="right")
@@ -113,6 +135,8 @@ class Display:
 
     def comparison(self, comparison: "Comparison") -> None:
         """The verdict, and a table of the arms with their differences from the reference."""
+        from rich.table import Table
+
         from hdml.comparison import points
 
         self.say(f"\n{comparison.verdict}\n")
@@ -133,6 +157,8 @@ class Display:
 
     def losses(self) -> None:
         """All losses by name, with what each takes."""
+        from rich.table import Table
+
         from hdml.metric_losses import LOSSES
 
         table = Table()

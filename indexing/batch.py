@@ -9,11 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from indexing.catalogue import Failure
 from indexing.descriptions import as_json
 from indexing.errors import HdmlError
 from indexing.filters import Filter
-from indexing.gallery import check_gallery, walk_gallery
+from indexing.gallery import Failure, check_gallery, walk_gallery
 from indexing.indexer import embed_files
 from indexing.search import MinScore, OpenIndex, answer
 

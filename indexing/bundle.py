@@ -16,10 +16,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexing.catalogue import CATALOGUE, Catalogue, Failure
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.database import connect, in_words
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
+from indexing.gallery import Failure
 from indexing.index import ABANDONED_S, cache_path, manifest_path, sequences_of
 from indexing.indexer import COMPANIONS, merge
 from indexing.lock import indexing_alone

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.database import connect, in_words, transaction, understood
-from indexing.descriptions import Described, Descriptions, as_json, parse_folder_names
+from indexing.descriptions import Described, Descriptions, parse_folder_names
 from indexing.encoder import ENCODER
 from indexing.errors import HdmlError
 from indexing.filters import Filter
-from indexing.gallery import PhotoFile
+from indexing.gallery import Failure, PhotoFile
 from indexing.marks import MARK, MARKS, MARKS_SCHEMA, Mark, QueryPhoto, as_mark
+from indexing.walk import DESCRIBE_ANEW, RECORD_UNREADABLE, Comparison, compare_walk
 
 CATALOGUE = "catalogue.sqlite"
 MODELS = "models"  # folder of the encoders that came after the first
@@ -85,61 +86,6 @@ DROP TABLE last_id;
 """
 _FROM_VERSION_2 = f"{MARKS_SCHEMA} PRAGMA user_version = 3;"
 _MIGRATIONS = {1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
-# What the last walk of the gallery found; a table of this connection alone, so that a large gallery needs no memory.
-_WALK = """
-DROP TABLE IF EXISTS walk; DROP TABLE IF EXISTS described; DROP TABLE IF EXISTS pending; DROP TABLE IF EXISTS missing;
-CREATE TEMP TABLE walk (
-    path TEXT PRIMARY KEY, label TEXT, size INTEGER, mtime_ns INTEGER, reason TEXT, unseen INTEGER, attributes TEXT
-) WITHOUT ROWID;
-CREATE TEMP TABLE described (path TEXT PRIMARY KEY, label TEXT, attributes TEXT) WITHOUT ROWID;
-CREATE TEMP TABLE pending (number INTEGER PRIMARY KEY, path TEXT UNIQUE);
-CREATE TEMP TABLE missing (id INTEGER PRIMARY KEY, state TEXT);
-"""
-_DESCRIBE = """
-UPDATE walk SET label = COALESCE(described.label, walk.label), attributes = json_patch(walk.attributes, described.attributes)
-FROM described WHERE described.path = walk.path
-"""
-_DESCRIBED_ANEW = """
-items.path = walk.path AND state != 'gone' AND walk.reason IS NULL
-    AND (items.label IS NOT walk.label OR items.attributes != walk.attributes)
-"""
-# Items whose file is not there. It may be there for all that is known where it could not be looked at, or lies below a folder
-# that could not: '0' follows '/'.
-_FIND_MISSING = (
-    """
-INSERT INTO missing SELECT id, state FROM items
-WHERE state != 'gone' AND source = 'folder'
-    AND NOT EXISTS (SELECT 1 FROM walk WHERE walk.path = items.path AND (reason IS NULL OR (unseen AND state = 'ready')))
-""",
-    """
-DELETE FROM missing WHERE id IN (
-    SELECT items.id FROM walk JOIN items ON items.path > walk.path || '/' AND items.path < walk.path || '0' WHERE unseen
-)
-""",
-)
-_RECORD_UNREADABLE = """
-INSERT INTO items (path, size, mtime_ns, label, attributes, state, reason, changed)
-SELECT path, size, mtime_ns, label, attributes, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
-ON CONFLICT (path) WHERE state != 'gone' DO NOTHING
-"""
-_FIND_UNSEEN = """
-SELECT path, walk.reason FROM walk JOIN items USING (path) WHERE unseen AND state = 'ready' ORDER BY path
-"""
-_FIND_PENDING = """
-INSERT INTO pending (path)
-SELECT walk.path FROM walk LEFT JOIN items ON items.path = walk.path AND state != 'gone'
-WHERE walk.reason IS NULL
-    AND (items.id IS NULL OR (items.state = 'failed' AND ?) OR items.size IS NOT walk.size OR items.mtime_ns IS NOT walk.mtime_ns)
-ORDER BY walk.path
-"""
-_COMPARE = f"""
-SELECT
-    (SELECT COUNT(*) FROM pending),
-    (SELECT COUNT(*) FROM walk WHERE reason IS NULL) - (SELECT COUNT(*) FROM pending),
-    (SELECT COUNT(*) FROM missing WHERE state = 'ready'),
-    (SELECT COUNT(*) FROM items, walk WHERE {_DESCRIBED_ANEW}),
-    (SELECT COUNT(*) FROM described WHERE path NOT IN (SELECT path FROM walk))
-"""
 _RECORD = """
 INSERT INTO items (path, size, mtime_ns, label, attributes, hash, state, reason, width, height, changed)
 SELECT path, size, mtime_ns, label, attributes, :hash, :state, :reason, :width, :height, :changed FROM walk WHERE path = :path
@@ -330,14 +276,6 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A file that could not be read, relative to the gallery, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class EmbeddedPhoto:
     """What embedding a photo file gave: a vector [D] with its norm and the photo's size, the reason why not, or neither.
 
@@ -351,29 +289,6 @@ class EmbeddedPhoto:
     width: int | None = None
     height: int | None = None
     reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a walk of the gallery means, in numbers.
-
-    Items stay that may have their file still: those below a folder that could not be listed, and the ``unseen``.
-
-    Attributes:
-        pending: photos to embed.
-        unchanged: photos with the file that they had.
-        gone: items whose file is gone.
-        relabelled: items that have another label or other attributes than before.
-        absent: photos that a manifest tells of and that are not there.
-        unseen: items whose file could not be looked at, each with the reason.
-    """
-
-    pending: int
-    unchanged: int
-    gone: int
-    relabelled: int
-    absent: int
-    unseen: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -844,28 +759,16 @@ class Catalogue:
         """Take in what a walk of the gallery found and say what it means for the items; none is changed yet.
 
         Args:
+            photos: in the order of their paths, as :func:`indexing.gallery.walk_gallery` gives them.
             described: what a manifest says of them; it goes before what their folders say.
             retry_failed: whether files that could not be read are pending though they look as they did then.
+
+        Raises:
+            ValueError: the photos are in no such order.
         """
-        rows = (
-            (photo.path, photo.label, photo.size, photo.mtime_ns, photo.reason, photo.unseen, as_json(photo.attributes))
-            for photo in photos
-        )
-        told = ((one.path, one.label, as_json(one.attributes)) for one in described)
-        with self._lock, in_words(self.path):
-            self._connection.executescript(_WALK)
-            with transaction(self._connection, "DEFERRED"):
-                self._connection.executemany("INSERT OR REPLACE INTO walk VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-                self._connection.executemany("INSERT INTO described VALUES (?, ?, ?)", told)
-                self._connection.execute(_DESCRIBE)
-                self._connection.execute(_FIND_PENDING, (retry_failed,))
-                for statement in _FIND_MISSING:
-                    self._connection.execute(statement)
-                ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
-        ((pending, unchanged, gone, relabelled, absent),) = self._rows(_COMPARE)
-        return Comparison(
-            pending, unchanged, gone, relabelled, absent, unseen=[Failure(*row) for row in self._rows(_FIND_UNSEEN)]
-        )
+        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):
+            ((self._compared_at,),) = self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'")
+            return compare_walk(self._connection, photos, described, retry_failed=retry_failed)
 
     def pending(self) -> Iterator[str]:
         """Paths of the photos that have to be embedded after a compare: new, changed, or failed before; sorted.
@@ -884,15 +787,13 @@ class Catalogue:
         others get the labels and attributes that they have now. Files that are known to be unreadable are noted.
         """
         with self._write() as connection:
-            connection.execute(
-                f"UPDATE items SET label = walk.label, attributes = walk.attributes FROM walk WHERE {_DESCRIBED_ANEW}"
-            )
+            connection.execute(DESCRIBE_ANEW)
             rows = connection.execute("SELECT id FROM missing WHERE state = 'ready'")
             for (item_id,) in rows.fetchall():
                 connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
             for statement in _FORGET_FAILED:
                 connection.execute(f"{statement} AND id IN (SELECT id FROM missing)")
-            connection.execute(_RECORD_UNREADABLE)
+            connection.execute(RECORD_UNREADABLE)
 
     def knows(self, digest: bytes, *, by: Model | None = None) -> bool:
         """Whether the vector of a file of these bytes is there already, by a model, or by the one that searches compare by."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing.catalogue import Catalogue, Failure, GivenVector, Plan, Taken, has_catalogue
+from indexing.catalogue import Catalogue, GivenVector, Plan, Taken, has_catalogue
 from indexing.encoder import IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError
-from indexing.gallery import check_gallery
+from indexing.gallery import Failure, check_gallery
 from indexing.indexer import ask, create_index, merge, open_for_indexing
 from indexing.lock import indexing_alone
 from indexing.vector_tables import Rows, VectorTable

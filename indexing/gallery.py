@@ -3,19 +3,21 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from PIL import Image
-
 from indexing.errors import HdmlError
-from indexing.preprocess import FORMATS
+from indexing.preprocess import EXTENSIONS
 
 # Phones write HEIC, which Pillow cannot read without an extra: better listed as unreadable then than passed over in silence.
-_HEIC_EXTENSIONS = {".heic", ".heif"}
+_PHOTO_EXTENSIONS = EXTENSIONS | {".heic", ".heif"}
 # Thumbnails and resource forks that network drives and archives leave behind; other hidden names begin with a dot.
 _HIDDEN_FOLDERS = {"@eaDir", "__MACOSX"}
+# A name and what has it, in the order of paths: what is in a folder comes where its name with a slash does.
+_Entry = tuple[str, "os.DirEntry[str]"]
 
 
 class PhotoFile(NamedTuple):
@@ -40,6 +42,14 @@ class PhotoFile(NamedTuple):
     attributes: Mapping[str, str] = MappingProxyType({})
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be read, relative to the gallery, and why."""
+
+    path: str
+    reason: str
+
+
 def check_gallery(gallery: Path) -> Path:
     """The gallery's resolved path; raises HdmlError unless it is a folder."""
     try:
@@ -62,7 +72,7 @@ def find_photos(gallery: Path) -> list[Path]:
 
 
 def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
-    """Find the photo files below a folder, by extension, in an order that only depends on their names.
+    """Find the photo files below a folder, by extension, in the order of their paths.
 
     Hidden files and folders are passed over. Links to folders are followed, but no folder is entered twice and none
     that holds the gallery, so a loop ends. A folder that cannot be listed is given as a PhotoFile with the reason.
@@ -70,37 +80,65 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
     Raises:
         HdmlError: the gallery itself cannot be listed.
     """
-    extensions = _photo_extensions()
     entered = {_identity(folder) for folder in (gallery.resolve(), *gallery.resolve().parents)}
-    unlisted: list[OSError] = []
-    for folder, subfolders, names in os.walk(gallery, followlinks=True, onerror=unlisted.append):
-        subfolders[:] = [name for name in sorted(subfolders) if not _hidden(name) and _enter(Path(folder, name), entered)]
-        parts = Path(folder).relative_to(gallery).parts
-        below, label = "".join(f"{part}/" for part in parts), parts[0] if parts else None
-        # Strings alone: paths as objects would take longer than the disk.
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in extensions and not _hidden(name):  # noqa: PTH122
-                yield _photo_file(f"{folder}/{name}", below + name, label)
-    for error in unlisted:
-        path = Path(error.filename).relative_to(gallery)
-        if path == Path():
-            raise HdmlError(
-                f"{gallery} must be a folder of photos, but it cannot be listed: {error.strerror}; change its permissions"
-            ) from error
-        reason = f"the folder cannot be listed: {error.strerror}"
-        yield PhotoFile(_readable(path.as_posix()), None, reason=reason, unseen=True)
+    try:
+        listed = _list_folder(str(gallery), entered)
+    except OSError as error:
+        raise HdmlError(
+            f"{gallery} must be a folder of photos, but it cannot be listed: {error.strerror}; change its permissions"
+        ) from error
+    label: str | None
+    entries: Iterator[_Entry]
+    below, label, entries = "", None, iter(listed)
+    outer: list[tuple[str, str | None, Iterator[_Entry]]] = []
+    while True:
+        for name, entry in entries:
+            if not name.endswith("/"):
+                yield _photo_file(entry, below + name, label)
+                continue
+            try:
+                listed = _list_folder(entry.path, entered)
+            except OSError as error:
+                reason = f"the folder cannot be listed: {error.strerror}"
+                yield PhotoFile(_readable(below + entry.name), None, reason=reason, unseen=True)
+                continue
+            outer.append((below, label, entries))
+            below, label, entries = below + name, label or entry.name, iter(listed)
+            break
+        else:
+            if not outer:
+                return
+            below, label, entries = outer.pop()
 
 
-def _photo_extensions() -> set[str]:
-    known = Image.registered_extensions()  # loads every plugin
-    return {extension for extension, kind in known.items() if kind in (*FORMATS, "MPO")} | _HEIC_EXTENSIONS
+def _list_folder(folder: str, entered: set[tuple[int, int]]) -> list[_Entry]:
+    """What the walk is to look at in a folder, in the order of the paths below it; folders have a slash after their names."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if _hidden(name):
+                continue
+            if _is_folder(entry):
+                if _enter(entry, entered):
+                    found.append((f"{name}/", entry))
+            elif name[name.rfind(".") :].lower() in _PHOTO_EXTENSIONS:
+                found.append((name, entry))
+    return sorted(found, key=itemgetter(0))
 
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _HIDDEN_FOLDERS
 
 
-def _enter(folder: Path, entered: set[tuple[int, int]]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # what cannot be looked at is told of as a file
+        return False
+
+
+def _enter(folder: os.DirEntry[str], entered: set[tuple[int, int]]) -> bool:
     try:
         identity = _identity(folder)
     except OSError:
@@ -111,18 +149,18 @@ def _enter(folder: Path, entered: set[tuple[int, int]]) -> bool:
     return True
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _photo_file(file: str, path: str, label: str | None) -> PhotoFile:
+def _photo_file(file: os.DirEntry[str], path: str, label: str | None) -> PhotoFile:
     if not _is_text(path):
         # SQLite, JSON and terminals hold text only; such a name would fail in each of them.
         label = label and _readable(label)
         return PhotoFile(_readable(path), label, reason="the file's name or folder is not valid UTF-8; rename it")
     try:
-        status = os.stat(file)  # noqa: PTH116
+        status = file.stat()
     except OSError as error:
         return PhotoFile(path, label, reason=f"the file cannot be read: {error.strerror}", unseen=True)
     if not stat.S_ISREG(status.st_mode):

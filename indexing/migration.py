@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from indexing.agreement import Agreement, compare_models
-from indexing.catalogue import MODELS, Catalogue, Failure, Model
+from indexing.catalogue import MODELS, Catalogue, Model
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
+from indexing.gallery import Failure
 from indexing.index import save_cache
 from indexing.indexer import Progress, adopt_encoder, embed_files, merge, open_for_indexing, update_index
 from indexing.kinds import build_base

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from indexing.catalogue import Failure
 from indexing.database import connect, in_words, transaction
 from indexing.device import available_cores
 from indexing.errors import UnreadableImage
+from indexing.gallery import Failure
 from indexing.preprocess import ImageSource, open_rgb, reason_of
 
 PICTURES = "pictures.sqlite"  # in the folder of an index that has come without its photos

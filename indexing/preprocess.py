@@ -32,6 +32,16 @@ FORMATS = (
     *("WEBP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO", "PSD", "PCX", "SGI"),
 )
 
+# Of files of these formats, as Pillow has them once it has loaded the plugin of every format, which takes as long as a search.
+EXTENSIONS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".webp", ".tif", ".tiff", ".avif", ".avifs"),
+        *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".tga", ".icb", ".vda", ".vst", ".qoi", ".ico"),
+        *(".psd", ".pcx", ".sgi", ".rgb", ".rgba", ".bw"),
+    }
+)
+
 # What phones write: an ISO base media file of one of these brands. Pillow reads it with pillow-heif, an extra of this package.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 

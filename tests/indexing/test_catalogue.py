@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from indexing.calibration import read_calibration
-from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Failure, Recorded
+from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Recorded
 from indexing.descriptions import Described, Descriptions
 from indexing.errors import HdmlError
-from indexing.gallery import PhotoFile
+from indexing.gallery import Failure, PhotoFile
 from tests.indexing.conftest import ordinary_user
 
 DIMENSION = 4
@@ -41,7 +41,7 @@ def index_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "index"
     folder.mkdir()
     with Catalogue.create(folder, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
-        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2), PhotoFile("c.jpg", None, 3, 3)])
+        catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("c.jpg", None, 3, 3), PhotoFile("cats/b.jpg", "cats", 2, 2)])
         recorded = catalogue.record(
             [("a.jpg", ready(1)), ("cats/b.jpg", ready(2)), ("c.jpg", EmbeddedPhoto(Path("c"), reason="torn"))]
         )
@@ -67,7 +67,7 @@ def test_items_are_kept_with_all_they_came_with(index_dir: Path, tmp_path: Path)
 def test_vectors_come_in_the_order_of_their_ids_across_pages(tmp_path: Path) -> None:
     count = 5000  # more than one page
     with Catalogue.create(tmp_path, gallery=tmp_path, fingerprint="f00d", dimension=DIMENSION) as catalogue:
-        catalogue.compare(PhotoFile(f"{number}.jpg", None, 1, 1) for number in range(count))
+        catalogue.compare(sorted(PhotoFile(f"{number}.jpg", None, 1, 1) for number in range(count)))
         catalogue.record([(f"{number}.jpg", ready(number)) for number in range(count)])
         with catalogue.vectors() as found:
             pages = list(found.pages())
@@ -178,6 +178,11 @@ def test_a_photo_that_was_gone_for_a_while_comes_back_as_the_item_that_it_was(in
         assert catalogue.item_at("b.jpg").id == item_id
 
 
+def test_photos_in_another_order_than_that_of_their_paths_are_refused(index_dir: Path) -> None:
+    with Catalogue(index_dir) as catalogue, pytest.raises(ValueError, match=r"b\.jpg comes after cats/b\.jpg"):
+        catalogue.compare([PhotoFile("cats/b.jpg", "cats", 2, 2), PhotoFile("b.jpg", None, 1, 1)])
+
+
 def test_a_copy_is_an_item_of_its_own_with_the_vector_of_the_first(index_dir: Path) -> None:
     with Catalogue(index_dir) as catalogue:
         catalogue.compare([PhotoFile("a.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2), PhotoFile("d.jpg", None, 1, 1)])
@@ -191,7 +196,7 @@ def test_a_photo_whose_known_twin_has_changed_stays_pending(index_dir: Path) -> 
     """As when one photo takes another's name, which gets a new one."""
     with Catalogue(index_dir) as catalogue:
         catalogue.compare(
-            [PhotoFile("a.jpg", None, 9, 9), PhotoFile("a-old.jpg", None, 1, 1), PhotoFile("cats/b.jpg", "cats", 2, 2)]
+            [PhotoFile("a-old.jpg", None, 1, 1), PhotoFile("a.jpg", None, 9, 9), PhotoFile("cats/b.jpg", "cats", 2, 2)]
         )
         assert catalogue.knows(digest(1))
         assert catalogue.record([("a.jpg", ready(9)), ("a-old.jpg", known(1))]) == Recorded(updated=1)
@@ -275,7 +280,7 @@ def test_files_known_to_be_unreadable_are_listed_and_replace_their_item(index_di
 
 
 def test_items_whose_files_could_not_be_looked_at_stay_as_they_are(index_dir: Path) -> None:
-    others = ("cats/torn.jpg", "cats.jpg", "cats0.jpg")
+    others = ("cats.jpg", "cats/torn.jpg", "cats0.jpg")
     with Catalogue(index_dir) as catalogue:
         catalogue.compare(PhotoFile(path, None, 1, 1) for path in others)
         torn = EmbeddedPhoto(Path("unused"), reason="torn")

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile, check_gallery, find_photos, walk_gallery
+from indexing.preprocess import EXTENSIONS, FORMATS
 from tests.indexing.conftest import ordinary_user
 
 
@@ -25,12 +27,24 @@ def paths(gallery: Path) -> list[str]:
 def test_nested_and_flat_photos_are_found_with_the_first_folder_as_label(tmp_path: Path) -> None:
     make(tmp_path, "b.jpg", "owls/a.JPG", "owls/night/deep/c.png", "Zebras/z.webp")
     assert [(photo.path, photo.label) for photo in walk_gallery(tmp_path)] == [
-        ("b.jpg", None),
         ("Zebras/z.webp", "Zebras"),
+        ("b.jpg", None),
         ("owls/a.JPG", "owls"),
         ("owls/night/deep/c.png", "owls"),
     ]
     assert find_photos(tmp_path) == sorted(Path(path) for path in paths(tmp_path))
+
+
+def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    made = ["a/z.jpg", "a/b/c.jpg", "a/b.jpg", "a/b-.jpg", "a/b0.jpg", "a-/x.jpg", "a.jpg", "a0/x.jpg", "ä/ö.jpg", "日本/x.jpg"]
+    make(tmp_path, *made)
+    assert paths(tmp_path) == sorted(made)
+
+
+def test_every_extension_of_a_readable_format_is_known() -> None:
+    known = Image.registered_extensions()
+    assert {name for name, kind in known.items() if kind in (*FORMATS, "MPO")} <= EXTENSIONS
+    assert {known[name] for name in EXTENSIONS & known.keys()} <= {*FORMATS, "MPO"}
 
 
 def test_size_and_time_of_a_photo_are_those_of_its_file(tmp_path: Path) -> None:

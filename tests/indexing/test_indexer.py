@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 
 import indexing.indexer
-from indexing.catalogue import Catalogue, Comparison, Failure
+from indexing.catalogue import Catalogue
 from indexing.descriptions import Descriptions
 from indexing.encoder import Encoder, read_metadata, write_metadata
 from indexing.errors import HdmlError
+from indexing.gallery import Failure
 from indexing.index import cache_path, cached_sequences
 from indexing.indexer import Progress, embed_files, update_index
+from indexing.walk import Comparison
 from tests.indexing.conftest import ordinary_user
 
 UPDATE = """

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexing.catalogue import Catalogue, Failure
+from indexing.catalogue import Catalogue
 from indexing.encoder import Encoder
 from indexing.errors import HdmlError
+from indexing.gallery import Failure
 from indexing.hardness import HardnessLens, NoLens
 from indexing.index import cached_sequences, remove_caches, sequences_of
 from indexing.indexer import Progress, update_index
