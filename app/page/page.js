@@ -1,9 +1,12 @@
+import { followTabs } from "./address.js";
 import { Isolated, isDark, make } from "./dom.js";
 import { icon } from "./icons.js";
 import "./search.js";
 import "./lens.js";
 import "./gallery.js";
 import "./runs.js";
+
+followTabs();
 
 const SCHEME = "hdml-scheme"; // what the person has chosen, against that of the system
 
