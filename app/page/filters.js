@@ -20,7 +20,7 @@ export function filterPanel(onChange) {
   const copies = toggle("Group copies", "Show a photo and its copies once", (on) => onChange({ group: on ? SWITCHES.group : null }));
   const attributeRow = row("Attribute", attributes.element);
   const days = make("div", { className: "days" }, row("Changed since", since), row("until", until));
-  const panel = make("div", { className: "filters" }, row("Label", labels.element), attributeRow, row("Path", path), days, row("Shorter side, px", side), matches.element, copies.element);
+  const panel = make("div", { className: "filters" }, matches.element, copies.element, row("Label", labels.element), attributeRow, row("Path", path), days, row("Shorter side, px", side));
   const count = make("span", { className: "count" });
   const details = make("details", {}, make("summary", {}, icon("filter"), "Filters", count), panel);
   details.ontoggle = () => details.open && offerValues();
