@@ -54,19 +54,18 @@ export function followTabs() {
     const tab = nameOf(event.target.closest?.('button[role="tab"]'));
     if (tab && tab !== openTab()) writeAddress(tab, left[tab] ?? new URLSearchParams());
   });
-  for (const kind of ["popstate", "hdml-turn"]) window.addEventListener(kind, pressTab);
-  settle();
+  for (const kind of ["popstate", "hdml-turn"]) window.addEventListener(kind, showTab);
+  showTab();
 }
 
-/** Press the tab until it is shown: Gradio makes its tabs some time after the page, and makes them answer some time after that. */
-function settle() {
-  pressTab();
-  if (!buttons().some((button) => nameOf(button) === openTab() && button.ariaSelected === "true")) requestAnimationFrame(settle);
-}
-
-/** Show the tab that the address names. */
-function pressTab() {
-  buttons().find((button) => nameOf(button) === openTab() && button.ariaSelected === "false")?.click();
+let later;
+/** Press the tab that the address names until it is shown: Gradio makes its tabs some time after the page, and makes them answer later still. */
+function showTab() {
+  clearTimeout(later);
+  const tab = buttons().find((button) => nameOf(button) === openTab());
+  if (tab?.ariaSelected === "true") return;
+  tab?.click();
+  later = setTimeout(showTab, 50);
 }
 
 function ownParameters() {
