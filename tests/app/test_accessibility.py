@@ -24,7 +24,7 @@ def test_part_is_accessible_and_fits(page: Page, address: str, opened: OpenIndex
         page.locator(PARTS[asked]).first.wait_for()
         if "?id" in asked:
             page.locator("photo-search summary").click()
-            expect(page.get_by_label("Only matches")).to_be_disabled()
+            expect(page.get_by_role("checkbox", name="Only matches")).to_be_disabled()
         expect(page.locator("body.dark")).to_have_count(int(scheme == "dark"))
         check_accessible(page)
         for width in (390, 1024, 1440):

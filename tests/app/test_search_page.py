@@ -213,7 +213,7 @@ def test_only_matches_are_shown_where_the_index_tells_them(
     page: Page, address: str, workspace: Workspace, many_discs: Path, tiny_run: Path
 ) -> None:
     update_index(many_discs, workspace.index_for_gallery(many_discs), tiny_run / "encoder.onnx", device="cpu", false_matches=0.1)
-    only = page.get_by_label("Only matches")
+    only = page.get_by_role("checkbox", name="Only matches")
     page.goto(f"{address}/?index=many-discs&id=1&k=100")
     everything = answered(address, "index=many-discs&id=1&k=100")
     expect(shown_paths(page)).to_have_count(len(everything))
@@ -256,18 +256,18 @@ def test_copies_are_grouped_when_that_is_asked(
     page.goto(f"{address}/?id={query.id}")
     expect(shown_paths(page)).to_have_count(20)
     page.locator("photo-search summary").click()
-    page.get_by_label("Group copies").check()
+    page.get_by_role("checkbox", name="Group copies").check()
     grouped = answered(address, f"k=20&id={query.id}&group=true")
     assert len(grouped) == 19
     expect(shown_paths(page)).to_have_text(grouped)
     expect(page.locator("photo-search .copies")).to_have_text(["+ 1 copy"])
     expect(page.locator("photo-search .chip.filter")).to_have_text(["Copies grouped"])
     page.locator("photo-search .card", has_text="+ 1 copy").locator(".photo").click()
-    expect(page.get_by_role("dialog").locator("dl")).to_contain_text("copy.jpg (identical)")
+    expect(page.get_by_role("dialog").locator("dl")).to_contain_text("copy.jpg (exact)")
     page.go_back()
     page.go_back()
     expect(shown_paths(page)).to_have_count(20)
-    expect(page.get_by_label("Group copies")).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="Group copies")).not_to_be_checked()
 
 
 def test_busy_server_is_asked_again_when_it_said(page: Page, photos: Path) -> None:
