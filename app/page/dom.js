@@ -1,4 +1,4 @@
-import { askedOf, followAddress, writeAddress } from "./address.js";
+import { askedOf, followAddress, openTab, writeAddress } from "./address.js";
 
 // Small pieces that the elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
 
@@ -159,3 +159,10 @@ function grantWish() {
 }
 grantWish();
 followAddress("lens", grantWish);
+
+/** Put what the lens looks from into the address, if it is the lens that is shown. */
+export function keepLook(index, anchor) {
+  if (openTab() !== "lens") return;
+  Object.assign(wish, { index, anchor: String(anchor) });
+  writeAddress("lens", new URLSearchParams({ index, anchor }), { replace: true });
+}

@@ -1,4 +1,4 @@
-import { ask, failure, indexChoice, make, OverIndexes, pictureOf, wish } from "./dom.js";
+import { ask, failure, indexChoice, keepLook, make, OverIndexes, pictureOf, wish } from "./dom.js";
 import { replayView, stage, surveyView } from "./lensviews.js";
 
 const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
@@ -164,6 +164,7 @@ class HardnessLens extends OverIndexes {
       `${kept} of ${look.negatives.length} synthetics keep their label · model ${look.model}`;
     const { anchor, positive } = look, asked = new URLSearchParams({ index: this.index, anchor: anchor.id, positive: positive.id });
     Object.assign(this.numbers, { href: `/v1/lens?${asked}`, download: `lens-${anchor.id}.json`, hidden: false });
+    keepLook(this.index, anchor.id);
     this.labels.value = look.anchor.label;
     this.listStarts();
     this.view.replaceChildren(stage(look, map, this.context).node);

@@ -27,7 +27,7 @@ customElements.define(
         show();
       };
       show();
-      this.fill(make("header", {}, make("img", { src: "/page/icon.svg", alt: "" }), make("h1", {}, "hdml"), scheme));
+      this.fill(make("header", {}, make("img", { src: "/page/icon.svg", alt: "", width: 28, height: 28 }), make("h1", {}, "hdml"), scheme));
     }
   },
 );

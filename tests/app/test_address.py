@@ -143,10 +143,16 @@ def test_back_goes_from_tab_to_tab_and_tabs_stay_as_they_were(page: Page, addres
     assert asked(page) == {"__theme": "light", "tab": "lens", "index": "photos", "anchor": str(looked.id)}
     page.reload()
     expect(page.locator("hardness-lens .status")).to_contain_text(name)
+    other = opened.catalogue.items("green-left")[0]
+    page.locator("hardness-lens").get_by_label("Label of the anchor").select_option("green-left")
+    page.locator("hardness-lens .starts").get_by_role("button", name=f"Look from {other.path}").click()
+    expect(page.locator("hardness-lens .status")).to_contain_text(other.path)
+    assert asked(page)["anchor"] == str(other.id)
     tab(page, "Runs").click()
     expect(page.locator("training-runs tbody tr")).to_have_count(1)
     page.go_back()
     expect(tab(page, "Hardness lens")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("hardness-lens .status")).to_contain_text(other.path)
     page.go_back()
     expect(dialog).to_be_visible()  # which the lens was opened from
     page.go_back()
