@@ -83,14 +83,17 @@ function uncalibrated(calibration) {
 function toggle(words, meaning, onSwitch) {
   const box = make("input", { type: "checkbox", ariaLabel: words }), reason = make("small", { id: `why-no-${words.split(" ").at(-1)}` });
   box.onchange = () => onSwitch(box.checked);
-  const set = (on) => (box.checked = on);
+  box.setAttribute("aria-describedby", reason.id);
+  const set = (on) => {
+    box.checked = on;
+    box.disabled = reason.textContent !== "" && !on; // what an address asks for can be taken back
+  };
   return {
     element: make("label", { className: "switch", title: meaning }, box, make("span", {}, words, reason)),
     set,
     refuse(sentence) {
-      box.disabled = sentence !== undefined && !box.checked; // what an address asks for can be taken back
       reason.textContent = sentence ?? "";
-      box.setAttribute("aria-describedby", reason.id);
+      set(box.checked);
     },
   };
 }

@@ -1,4 +1,4 @@
-"""Every part of the page in light and dark: nothing that axe-core calls serious or critical, and no width that is too small for it."""
+"""Every part of the page in light and dark: nothing that axe-core calls serious or critical, and no width too small for it."""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,4 @@
-"""The address of the page: views that can be linked and reloaded, and Back from filter to filter, dialog to list and tab to tab."""
+"""The page's address: views that can be linked and reloaded, and Back from filter to filter, dialog to list and tab to tab."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole way through the page, by pointer and by keyboard alone: photo, results, more like one, detail, lens, λ, its numbers."""
+"""The whole way through the page, by pointer and by keyboard alone: photo, results, more like one, detail, lens, λ, numbers."""
 
 import json
 from pathlib import Path
