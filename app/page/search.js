@@ -122,6 +122,7 @@ class PhotoSearch extends OverIndexes {
     this.filters.show(state);
     const key = this.keyOf(state);
     if (key !== this.shownKey) this.answer(key);
+    else this.showChips(this.weights); // the step back may be another one by now
     this.detail.show(state.open, state.index, hasQuery(state));
   }
 
@@ -217,6 +218,7 @@ class PhotoSearch extends OverIndexes {
   }
 
   showChips(weights) {
+    this.weights = weights;
     const onUndo = stepsBack() > 0 ? () => history.back() : null;
     const focused = this.chips.contains(this.shadowRoot.activeElement);
     const shown = chips(this.state, weights, { onChange: (changed) => this.go(changed), onUndo });
