@@ -1,6 +1,7 @@
 import { icon } from "./icons.js";
 import { ask, make, pictureOf } from "./dom.js";
 import { marks } from "./marks.js";
+import { bytes } from "./quantities.js";
 import { whyView } from "./why.js";
 
 const NEIGHBOURS = 12;
@@ -29,10 +30,7 @@ export function detailDialog(place, acts) {
   place.append(dialog);
 
   for (const [name, one] of Object.entries(buttons)) {
-    one.onclick = () => {
-      if (name === "lens") acts.close();
-      acts[name]({ id: shown.id });
-    };
+    one.onclick = () => acts[name]({ id: shown.id });
   }
   previous.onclick = () => step(-1);
   next.onclick = () => step(1);
@@ -118,6 +116,7 @@ export function detailDialog(place, acts) {
       ...Object.entries(attributes ?? {}),
       ["Id", id],
       ["Model", model],
+      ["Copies", acts.found(id)?.copies?.map((copy) => `${copy.path} (${copy.kind})`).join(", ")],
     ];
     known.replaceChildren(...pairs.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", { dir: "auto" }, String(value))]));
   }
@@ -136,13 +135,17 @@ export function detailDialog(place, acts) {
     show(id, index, isAnswer) {
       if (id === null) {
         if (!dialog.open) return;
-        dialog.close();
-        turn++;
+        this.hide();
         acts.closed(shown.id);
       } else if (!dialog.open || id !== shown.id || index !== shown.index) {
         if (!dialog.open) dialog.showModal();
         fill(id, index, isAnswer);
       }
+    },
+    /** Away with it until it is shown again: another tab is looked at. */
+    hide() {
+      dialog.close();
+      turn++;
     },
     /** Another answer is shown. */
     refresh: () => dialog.open && rank(),
@@ -157,9 +160,4 @@ function toggle(drawing, words, meaning) {
   const made = button(drawing, words, meaning);
   made.ariaPressed = "false";
   return made;
-}
-
-function bytes(count) {
-  const units = ["bytes", "kB", "MB", "GB"], power = Math.min(3, Math.floor(Math.log10(count) / 3));
-  return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${units[power]}`;
 }

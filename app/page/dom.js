@@ -1,3 +1,5 @@
+import { askedOf, followAddress, openTab, writeAddress } from "./address.js";
+
 // Small pieces that the elements use. Text from the gallery only ever becomes textContent or an attribute, never markup.
 
 /**
@@ -40,9 +42,9 @@ export class OverIndexes extends Isolated {
   }
 }
 
-/** What went wrong, with a button that tries again. */
-export function failure(sentence, again) {
-  const retry = make("button", { type: "button", className: "quiet", textContent: "Try again" });
+/** What went wrong, with a button that tries again, or does what its words say. */
+export function failure(sentence, again, words = "Try again") {
+  const retry = make("button", { type: "button", className: "quiet", textContent: words });
   retry.onclick = again;
   return make("p", { className: "failed", role: "alert" }, sentence, " ", retry);
 }
@@ -140,11 +142,27 @@ export function indexChoice(names, onChange) {
   return label;
 }
 
-/** Turn to the lens with an item as its anchor; the lens may not be on the page yet, so that the wish is kept for it. */
-export const wish = { index: undefined, anchor: undefined };
+/** Turn to the lens with an item as its anchor. */
 export function openLens(index, anchor) {
+  wish.anchor = undefined; // the lens may have looked elsewhere since
+  writeAddress("lens", new URLSearchParams({ index, anchor }));
+  grantWish();
+}
+
+/** What the lens is wished to look from; it may not be on the page yet, so that the wish is kept for it. */
+export const wish = { index: undefined, anchor: undefined };
+function grantWish() {
+  const asked = askedOf("lens"), index = asked.get("index") ?? undefined, anchor = asked.get("anchor") ?? undefined;
+  if (anchor === wish.anchor && index === wish.index) return;
   Object.assign(wish, { index, anchor });
-  const tab = [...document.querySelectorAll('button[role="tab"]')].find((button) => button.textContent.trim() === "Hardness lens");
-  tab?.click();
-  window.dispatchEvent(new Event("hdml-look"));
+  if (anchor !== undefined) window.dispatchEvent(new Event("hdml-look"));
+}
+grantWish();
+followAddress("lens", grantWish);
+
+/** Put what the lens looks from into the address, if it is the lens that is shown. */
+export function keepLook(index, anchor) {
+  if (openTab() !== "lens") return;
+  Object.assign(wish, { index, anchor: String(anchor) });
+  writeAddress("lens", new URLSearchParams({ index, anchor }), { replace: true });
 }

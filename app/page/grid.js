@@ -79,7 +79,7 @@ export function photoGrid(acts) {
 }
 
 function card(item, index, acts, { calibration = null, query = null, more = [], less = [] }) {
-  const { id, path, label, score, verdict, width, height } = item;
+  const { id, path, label, score, verdict, width, height, copies } = item;
   const name = label ?? path.split("/").at(-1);
   const picture = make("img", { src: pictureOf(id, index), alt: "", loading: "lazy", decoding: "async", draggable: false });
   const photo = make("button", { type: "button", className: "photo", ariaLabel: `Open ${path}` }, picture);
@@ -93,6 +93,7 @@ function card(item, index, acts, { calibration = null, query = null, more = [], 
   buttons[1].hidden = score === undefined; // nothing yet to subtract from
   const frame = make("div", { className: "picture" }, photo, make("div", { className: "acts" }, ...buttons));
   if (query) frame.append(marks(index, query, item));
+  if (copies?.length) frame.append(copyBadge(copies));
   const made = make("li", { className: "card" }, frame);
   made.dataset.id = id;
   made.style.setProperty("--ratio", Math.min(WIDEST, Math.max(NARROWEST, width && height ? width / height : 1)));
@@ -101,6 +102,12 @@ function card(item, index, acts, { calibration = null, query = null, more = [], 
   made.append(bar, known, make("div", { className: "line" }, make("p", { className: "path", title: path }, make("bdi", { dir: "ltr" }, path)), mark));
   reachable(made, false);
   return made;
+}
+
+/** That a photo stands for copies of it, too. */
+function copyBadge(copies) {
+  const title = copies.map((copy) => `${copy.path} (${copy.kind})`).join("\n");
+  return make("span", { className: "copies", title }, `+ ${copies.length} ${copies.length === 1 ? "copy" : "copies"}`);
 }
 
 function act(name, words, item, acts, pressed) {

@@ -1,4 +1,4 @@
-import { ask, failure, indexChoice, make, OverIndexes, pictureOf, wish } from "./dom.js";
+import { ask, failure, indexChoice, keepLook, make, OverIndexes, pictureOf, wish } from "./dom.js";
 import { replayView, stage, surveyView } from "./lensviews.js";
 
 const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
@@ -30,7 +30,8 @@ class HardnessLens extends OverIndexes {
     this.replayed = make("div", {});
     this.replayPanel = make("section", { className: "panel", ariaLabel: "Replay", hidden: true }, make("h2", {}, "How did training get there?"), this.replayed);
     this.labelChoice = make("label", { className: "choice" }, this.labels);
-    const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Look from ", this.starting), this.labelChoice, surprise, this.choice);
+    this.numbers = make("a", { className: "numbers", hidden: true }, "Download the numbers");
+    const controls = make("div", { className: "controls" }, make("label", { className: "choice" }, "Look from ", this.starting), this.labelChoice, surprise, this.choice, this.numbers);
     this.fill(make("div", { className: "lens" }, controls, this.items, this.status, this.view, this.summaryPanel, this.replayPanel));
     window.addEventListener("hdml-look", () => this.look(wish.anchor, null, wish.index));
     this.look(wish.anchor, null, wish.index ?? names[0]);
@@ -149,6 +150,7 @@ class HardnessLens extends OverIndexes {
     this.status.textContent = sentence;
     this.status.classList.add("failed");
     this.view.replaceChildren();
+    this.numbers.hidden = true;
     this.summaryPanel.hidden = this.replayPanel.hidden = true;
     if (this.labels.value) this.listStarts();
   }
@@ -160,6 +162,9 @@ class HardnessLens extends OverIndexes {
     this.status.textContent =
       `${look.anchor.path} · λ = ${look.shares[look.own].toFixed(3)}, the model’s own · ` +
       `${kept} of ${look.negatives.length} synthetics keep their label · model ${look.model}`;
+    const { anchor, positive } = look, asked = new URLSearchParams({ index: this.index, anchor: anchor.id, positive: positive.id });
+    Object.assign(this.numbers, { href: `/v1/lens?${asked}`, download: `lens-${anchor.id}.json`, hidden: false });
+    keepLook(this.index, anchor.id);
     this.labels.value = look.anchor.label;
     this.listStarts();
     this.view.replaceChildren(stage(look, map, this.context).node);

@@ -1,9 +1,12 @@
+import { followTabs } from "./address.js";
 import { Isolated, isDark, make } from "./dom.js";
 import { icon } from "./icons.js";
 import "./search.js";
 import "./lens.js";
 import "./gallery.js";
 import "./runs.js";
+
+followTabs();
 
 const SCHEME = "hdml-scheme"; // what the person has chosen, against that of the system
 
@@ -24,7 +27,7 @@ customElements.define(
         show();
       };
       show();
-      this.fill(make("header", {}, make("img", { src: "/page/icon.svg", alt: "" }), make("h1", {}, "hdml"), scheme));
+      this.fill(make("header", {}, make("img", { src: "/page/icon.svg", alt: "", width: 28, height: 28 }), make("h1", {}, "hdml"), scheme));
     }
   },
 );

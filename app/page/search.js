@@ -1,11 +1,12 @@
+import { closeOpened, followAddress, stepsBack } from "./address.js";
 import { chips } from "./chips.js";
 import { detailDialog } from "./detail.js";
 import { ask, indexChoice, make, openLens, OverIndexes, pictureOf } from "./dom.js";
 import { filterPanel } from "./filters.js";
 import { photoGrid, scoreParts } from "./grid.js";
 import { queryPanel } from "./query.js";
-import { COUNTS, FILTERS, hasFilters, hasQuery, NO_FILTERS, NO_QUERY, parameters, readState, stepsBack, writeState } from "./state.js";
-import { empty, failed, notice, nothing, photoElsewhere, tooLarge } from "./states.js";
+import { COUNTS, FILTERS, hasFilters, hasQuery, NO_FILTERS, NO_QUERY, parameters, readState, SWITCHES, writeState } from "./state.js";
+import { empty, failed, noMatch, notice, nothing, photoElsewhere, tooLarge } from "./states.js";
 
 const PHOTOS_KEPT = 20;
 const SLOW = 700; // milliseconds after which a search tells why it may take long
@@ -45,27 +46,27 @@ class PhotoSearch extends OverIndexes {
     this.detail = detailDialog(this.shadowRoot.lastChild, {
       ...acts,
       open: (id) => this.go({ open: id }, { replace: true }),
-      close: () => (history.state?.opened ? history.back() : this.go({ open: null }, { replace: true })),
+      close: () => closeOpened(() => this.go({ open: null }, { replace: true })),
       siblings: () => this.grid.items().map(({ id }) => id),
       found: (id) => this.found(id),
       marked: () => this.marked(),
       question: () => this.question(),
       closed: (id) => this.grid.focus(id),
     });
-    window.addEventListener("popstate", () => this.show(readState()));
+    followAddress("search", () => this.show(readState()), () => this.detail.hide());
     window.addEventListener("keydown", (event) => this.slash(event));
     this.show(readState());
   }
 
   /** Change what is asked: a step in the browser's history. */
-  go(changed, { replace = false } = {}) {
+  go(changed, how) {
     const state = { ...this.state, ...changed };
-    writeState(state, replace);
+    writeState(state, how);
     if (this.keyOf(state) !== this.shownKey && this.getBoundingClientRect().top < 0) this.scrollIntoView();
     this.show(state);
   }
 
-  /** Search from an item of an index; for other elements, which turn to the tab themselves. */
+  /** Search from an item of an index; for other elements. */
   searchItem(index, id) {
     this.go({ ...NO_QUERY, ...(index === this.state.index ? {} : NO_FILTERS), index, id });
   }
@@ -121,6 +122,7 @@ class PhotoSearch extends OverIndexes {
     this.filters.show(state);
     const key = this.keyOf(state);
     if (key !== this.shownKey) this.answer(key);
+    else this.showChips(this.weights); // the step back may be another one by now
     this.detail.show(state.open, state.index, hasQuery(state));
   }
 
@@ -153,7 +155,7 @@ class PhotoSearch extends OverIndexes {
     this.busy(true);
     try {
       if (hasQuery(state)) {
-        for (const [one, value] of parameters(state, ["k", ...FILTERS])) asked.append(one, value);
+        for (const [one, value] of parameters(state, ["k", ...FILTERS, ...Object.keys(SWITCHES)])) asked.append(one, value);
         this.present(await ask(`/v1/search?${asked}`, { ...options, signal }), name);
       } else {
         const wanted = parameters(state, ["index", ...FILTERS]);
@@ -179,7 +181,7 @@ class PhotoSearch extends OverIndexes {
     this.grid.show(results, state.index, { calibration, query: this.marked(), more: state.more, less: state.less });
     this.detail.refresh();
     this.showChips(answer.weights);
-    if (results.length === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
+    if (results.length === 0) this.place.append(this.none());
     const words = [`${results.length} photos${name ? ` like ${name}` : ""}`, `${Math.round(answer.elapsed_ms)} ms`];
     const summary = verdict ? [make("b", { className: verdict.replace(" ", "-") }, `${verdict[0].toUpperCase()}${verdict.slice(1)}`), " · "] : [];
     this.say(make("span", {}, ...summary, words.join(" · ")), make("small", {}, `model ${answer.model}, index ${answer.index}`));
@@ -190,9 +192,16 @@ class PhotoSearch extends OverIndexes {
     const { state } = this;
     this.grid.show(items, state.index);
     this.detail.refresh();
-    if (total === 0) this.place.append(hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty());
+    if (total === 0) this.place.append(this.none());
     const words = hasFilters(state) ? `${total} photos in ${state.index} pass the filters.` : `${total} photos in ${state.index}. Choose one to look for its like.`;
     this.say(words);
+  }
+
+  /** Why there is nothing, as far as what is asked tells. */
+  none() {
+    const { state } = this;
+    if (hasQuery(state) && state.min_score) return noMatch(() => this.go({ min_score: null }));
+    return hasFilters(state) ? nothing(() => this.go({ ...NO_FILTERS })) : empty();
   }
 
   /** The query that results can be marked right or wrong for; examples alone are none. */
@@ -209,6 +218,7 @@ class PhotoSearch extends OverIndexes {
   }
 
   showChips(weights) {
+    this.weights = weights;
     const onUndo = stepsBack() > 0 ? () => history.back() : null;
     const focused = this.chips.contains(this.shadowRoot.activeElement);
     const shown = chips(this.state, weights, { onChange: (changed) => this.go(changed), onUndo });

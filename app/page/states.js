@@ -60,10 +60,16 @@ export function empty() {
   return notice("This index is empty", sentence, commandLine("hdml index ./gallery"));
 }
 
-/** Filters or thresholds that let nothing through. */
+/** Filters that let nothing through. */
 export function nothing(onClear) {
   const sentence = "No photo passes all of the filters. Fewer of them find more.";
   return notice("Nothing matches", sentence, make("div", { className: "controls" }, action("Clear the filters", onClear)));
+}
+
+/** A search for matches alone that finds none. */
+export function noMatch(onAll) {
+  const sentence = "No photo of this index scores high enough to be called a match.";
+  return notice("No match", sentence, make("div", { className: "controls" }, action("Show the nearest anyway", onAll)));
 }
 
 /** The address names an uploaded photo, which only the page that it was chosen on has. */

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -17,6 +18,7 @@ from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 from tools.screenshots import FLAGS, serving
 
+WIDER_THAN_WINDOW = "() => document.documentElement.scrollWidth - innerWidth"
 _CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
@@ -110,3 +112,11 @@ def search_by(page: Page, photo: Path) -> list[dict[str, object]]:
     expect(page.locator("photo-search .card .path")).to_have_text([str(result["path"]) for result in results])
     expect(page.locator("photo-search .value")).to_have_text([f"{result['score']:.3f}" for result in results])
     return results
+
+
+def check_accessible(page: Page) -> None:
+    """Nothing that axe-core calls serious or critical."""
+    page.wait_for_timeout(300)  # until what fades in is there
+    found = Axe().run(page).response["violations"]
+    grave = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in ("serious", "critical")]
+    assert grave == []

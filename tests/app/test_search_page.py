@@ -6,18 +6,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
-from tests.app.conftest import search_by
+from tests.app.conftest import WIDER_THAN_WINDOW, check_accessible, search_by
 from tools.screenshots import serving
 
 # A slash would begin a folder.
 HOSTILE = ["<img src=x onerror=alert(1)>", "\"quoted' & <b>bold", "\u202etxt.\u0645\u0631\u062d\u0628\u0627"]
-WIDER_THAN_WINDOW = "() => document.documentElement.scrollWidth - innerWidth"
+NO_RESULTS = {
+    "query": "id 1",
+    "index": "many-discs",
+    "model": "0",
+    "elapsed_ms": 1,
+    "calibration": None,
+    "votes": [],
+    "results": [],
+}
 
 
 def shown_paths(page: Page) -> Locator:
@@ -202,6 +209,67 @@ def test_filters_are_offered_and_can_be_removed(page: Page, address: str, opened
     expect(shown_paths(page)).to_have_count(19)
 
 
+def test_only_matches_are_shown_where_the_index_tells_them(
+    page: Page, address: str, workspace: Workspace, many_discs: Path, tiny_run: Path
+) -> None:
+    update_index(many_discs, workspace.index_for_gallery(many_discs), tiny_run / "encoder.onnx", device="cpu", false_matches=0.1)
+    only = page.get_by_role("checkbox", name="Only matches")
+    page.goto(f"{address}/?index=many-discs&id=1&k=100")
+    everything = answered(address, "index=many-discs&id=1&k=100")
+    expect(shown_paths(page)).to_have_count(len(everything))
+    page.locator("photo-search summary").click()
+    only.check()
+    matches = answered(address, "index=many-discs&id=1&k=100&min_score=auto")
+    assert 0 < len(matches) < len(everything)
+    expect(shown_paths(page)).to_have_text(matches)
+    assert "min_score=auto" in page.url
+    page.reload()
+    expect(shown_paths(page)).to_have_text(matches)
+    page.get_by_role("button", name="Remove Only matches").click()
+    expect(shown_paths(page)).to_have_count(len(everything))
+    page.go_back()
+    expect(shown_paths(page)).to_have_text(matches)
+    page.locator("photo-search summary").click()
+    expect(only).to_be_checked()
+    page.get_by_label("Index").select_option("photos")
+    expect(only).to_be_disabled()
+    expect(only).not_to_be_checked()
+    expect(only).to_have_accessible_description(
+        "The index is not calibrated: 20 photos are too few to tell what a score means; it takes 100."
+    )
+
+    page.route("**/v1/search?*", lambda route: route.fulfill(json={**NO_RESULTS, "verdict": "no match"}))
+    page.goto(f"{address}/?index=many-discs&id=1&min_score=auto")
+    expect(page.locator("photo-search .notice")).to_contain_text("No match")
+    page.unroute("**/v1/search?*")
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(shown_paths(page)).to_have_count(20)
+
+
+def test_copies_are_grouped_when_that_is_asked(
+    page: Page, address: str, workspace: Workspace, photos: Path, tiny_run: Path, opened: OpenIndex
+) -> None:
+    shutil.copy(photos / "blue-left" / "1.jpg", photos / "blue-left" / "copy.jpg")
+    update_index(photos, workspace.find_index(), tiny_run / "encoder.onnx", device="cpu")
+    query = opened.catalogue.item_at("blue-left/0.jpg")
+    assert query is not None
+    page.goto(f"{address}/?id={query.id}")
+    expect(shown_paths(page)).to_have_count(20)
+    page.locator("photo-search summary").click()
+    page.get_by_role("checkbox", name="Group copies").check()
+    grouped = answered(address, f"k=20&id={query.id}&group=true")
+    assert len(grouped) == 19
+    expect(shown_paths(page)).to_have_text(grouped)
+    expect(page.locator("photo-search .copies")).to_have_text(["+ 1 copy"])
+    expect(page.locator("photo-search .chip.filter")).to_have_text(["Copies grouped"])
+    page.locator("photo-search .card", has_text="+ 1 copy").locator(".photo").click()
+    expect(page.get_by_role("dialog").locator("dl")).to_contain_text("copy.jpg (exact)")
+    page.go_back()
+    page.go_back()
+    expect(shown_paths(page)).to_have_count(20)
+    expect(page.get_by_role("checkbox", name="Group copies")).not_to_be_checked()
+
+
 def test_busy_server_is_asked_again_when_it_said(page: Page, photos: Path) -> None:
     asked: list[Route] = []
 
@@ -292,11 +360,3 @@ def test_every_width_and_both_schemes_can_be_used(page: Page, photos: Path) -> N
             page.get_by_role("dialog").locator(".neighbour").first.wait_for()
     page.reload()
     expect(page.get_by_role("button", name="Switch to light colours")).to_be_visible()  # what was chosen stays
-
-
-def check_accessible(page: Page) -> None:
-    """Nothing that axe-core calls serious or critical."""
-    page.wait_for_timeout(300)  # until what fades in is there
-    found = Axe().run(page).response["violations"]
-    grave = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in ("serious", "critical")]
-    assert grave == []
