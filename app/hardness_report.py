@@ -12,7 +12,7 @@ from app.drawing import to_pdf, to_png, to_svg
 from app.figures import ruler_figure
 from app.thumbnails import Thumbnails, UnknownItem
 from indexing.errors import HdmlError
-from indexing.hardness import HardnessLens, Look, Map, Replay
+from indexing.hardness import HardnessLens, Look, Map, MapKind, Replay
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates
 
@@ -33,22 +33,25 @@ class Report:
     replay: Replay | None
 
 
-def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None) -> Report:
+def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None, *, kind: MapKind = "pca") -> Report:
     """Look from some anchors, or from those with the highest loss: of which all negatives are pulled, and then of all.
 
     Args:
         anchors: ids.
         positive: id of the positive of the only anchor.
+        kind: of the map.
 
     Raises:
+        NoTsne: there can be no such map.
         HdmlError: an anchor can have no lens, or a positive is given and there is not one anchor.
     """
     if positive is not None and len(anchors) != 1:
         raise HdmlError(f"a positive needs one anchor that it belongs to, but {len(anchors)} were given; say --anchor ID once")
+    drawn = lens.map(kind)
     found = survey(lens)
     chosen = list(anchors) or [start.id for start in (*found.pulled[:LOOKS], *found.hardest[:LOOKS])]
-    looks = [lens.look(anchor, positive) for anchor in dict.fromkeys(chosen)]
-    return Report(lens.opened.name, lens.model, looks, lens.map(), found, lens.replay())
+    looks = [lens.look(anchor, positive, kind) for anchor in dict.fromkeys(chosen)]
+    return Report(lens.opened.name, lens.model, looks, drawn, found, lens.replay())
 
 
 def write_report(

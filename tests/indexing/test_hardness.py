@@ -11,6 +11,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 import indexing.hardness
+import indexing.hardness_photos
 from indexing.encoder import write_metadata
 from indexing.errors import HdmlError
 from indexing.hardness import STEPS, HardnessLens, NoLens
@@ -140,7 +141,7 @@ def test_everything_lies_on_the_map_where_its_plane_puts_it(opened: OpenIndex) -
 
 
 def test_map_of_a_large_gallery_shows_evenly_spaced_photos(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing.hardness, "MAPPED", 7)
+    monkeypatch.setattr(indexing.hardness_photos, "MAPPED", 7)
     found = HardnessLens(opened).map()
     ids = [item.id for item in opened.catalogue.items()]
     assert [dot.id for dot in found.dots] == [ids[i * len(ids) // 7] for i in range(7)]
