@@ -18,6 +18,7 @@ from indexing.page import printable, templates
 
 LOOKS = 3  # anchors of each kind that are looked from unless one is named
 _PAGE = Path(__file__).parent / "page"
+_MODULES = ("draw", "shares", "ruler", "cards", "map", "stage", "survey", "replay")  # of page/lens, each after those it imports
 _PICTURE, _DOT, _PRINTED = 96, 48, 160  # longer sides in pixels: of what a look shows, of the map's photos, and in the figure
 
 
@@ -85,7 +86,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def to_html(report: Report, pictures: dict[int, str]) -> str:
-    """The page, which runs the script of the web page's lens.
+    """The page, which runs the scripts of the web page's lens.
 
     Args:
         pictures: of items by their ids, as data URIs.
@@ -95,9 +96,14 @@ def to_html(report: Report, pictures: dict[int, str]) -> str:
     frame = (_PAGE / "frame.css").read_text(encoding="utf-8")
     colours = "".join(block.group() for block in re.finditer(r"^(:root|\.dark) \{.*?\}$", frame, re.MULTILINE | re.DOTALL))
     style = "\n".join([colours, *((_PAGE / name).read_text(encoding="utf-8") for name in ("elements.css", "lens.css"))])
-    script = (_PAGE / "lensviews.js").read_text(encoding="utf-8")
+    script = "\n".join(_inlined((_PAGE / "lens" / f"{name}.js").read_text(encoding="utf-8")) for name in _MODULES)
     page = templates(Path(__file__).parent).get_template("hardness.html.jinja")
     return page.render(name=printable(report.index), model=report.model, style=style, script=script, data=data)
+
+
+def _inlined(module: str) -> str:
+    """A module as a part of one script: nothing is imported, since all that is exported is there."""
+    return re.sub(r"^export ", "", re.sub(r"^import [^;]*;\n", "", module, flags=re.MULTILINE), flags=re.MULTILINE)
 
 
 def _pictures(

@@ -1,5 +1,7 @@
 import { ask, failure, indexChoice, make, OverIndexes, pictureOf, wish } from "./dom.js";
-import { replayView, stage, surveyView } from "./lensviews.js";
+import { replayView } from "./lens/replay.js";
+import { stage } from "./lens/stage.js";
+import { surveyView } from "./lens/survey.js";
 
 const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
 
@@ -11,6 +13,7 @@ class HardnessLens extends OverIndexes {
   }
 
   build(names) {
+    this.mapKind = "pca"; // the one that looks are shown on
     this.turn = 0; // of the newest look; an answer to an older one is not shown
     this.labels = make("select", { ariaLabel: "Label of the anchor" });
     this.labels.onchange = () => this.listStarts();
@@ -64,9 +67,17 @@ class HardnessLens extends OverIndexes {
     }
   }
 
-  /** The map of an index, asked for anew when it holds other photos; a look goes without it where there is none. */
+  /** The map of an index, which the browser keeps until the server has another; a look goes without it where there is none. */
   async mapOf(index) {
     return ask(`/v1/lens/map?${new URLSearchParams({ index })}`).catch(() => null);
+  }
+
+  /** A look that is shown, and its map, on another kind of map. */
+  async placed(shown, index, map) {
+    this.mapKind = map;
+    const parameters = new URLSearchParams({ index, map, anchor: shown.anchor.id, positive: shown.positive.id });
+    const [look, gallery] = await Promise.all([ask(`/v1/lens?${parameters}`), ask(`/v1/lens/map?${new URLSearchParams({ index, map })}`)]);
+    return { look, map: gallery };
   }
 
   async listLabels(index) {
@@ -154,6 +165,7 @@ class HardnessLens extends OverIndexes {
   }
 
   show(look, map) {
+    const { index } = this;
     this.shown = look;
     this.status.classList.remove("failed");
     const kept = look.negatives.filter((negative) => negative.label_kept[look.own]).length;
@@ -162,7 +174,7 @@ class HardnessLens extends OverIndexes {
       `${kept} of ${look.negatives.length} synthetics keep their label · model ${look.model}`;
     this.labels.value = look.anchor.label;
     this.listStarts();
-    this.view.replaceChildren(stage(look, map, this.context).node);
+    this.view.replaceChildren(stage(look, map, { ...this.context, kind: this.mapKind, mapOn: (kind) => this.placed(look, index, kind) }).node);
     this.summaryPanel.hidden = false;
     this.replayPanel.hidden = !this.replayed.hasChildNodes();
     this.survey();
