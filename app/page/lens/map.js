@@ -119,7 +119,7 @@ function extent(points) {
 
 /** What a map shows truly, and what it does not. */
 function explained({ kind, kinds, share, trustworthiness, dots, photos }) {
-  const trust = trustworthiness === null ? "" : ` Trustworthiness ${trustworthiness.toFixed(2)} of 1: how far neighbours on the map are neighbours in truth.`;
+  const trust = trustworthiness === null ? "" : ` Trustworthiness ${trustworthiness.toFixed(3)} of 1: how far neighbours on the map are neighbours in truth.`;
   const some = dots.length < photos ? ` ${dots.length} of ${photos} photos are shown.` : "";
   const told = kind === "pca"
     ? `Two principal components, which hold ${percent(share)} of the variance; straight lines stay straight, distances do not stay true: the ruler is the truth.`
