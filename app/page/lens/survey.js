@@ -16,7 +16,7 @@ export function surveyView(survey, context) {
       draw("figure", {}, draw("figcaption", {}, "How much nearer the synthetic is than its real negative"),
         bars(survey.gains.edges, [["synthetic", survey.gains.counts]], { zero: true, format: (value) => `${Math.round(100 * value)} %` })),
       draw("figure", {}, draw("figcaption", {}, "Loss of the tuple, ", draw("span.negative", {}, "real"), " and ", draw("span.synthetic", {}, "synthetic")),
-        bars(survey.losses.edges, [["negative", survey.losses.counts], ["synthetic", survey.synthetic_losses.counts]], { format: (value) => value.toPrecision(2) }))),
+        bars(survey.losses.edges, [["negative", survey.losses.counts], ["synthetic", survey.synthetic_losses.counts]], { format: (value) => (Math.abs(value) < 0.005 * survey.losses.edges.at(-1) ? "0" : value.toPrecision(2)) }))),
     labelTable(survey.labels, context));
 }
 
