@@ -41,7 +41,6 @@ def make_index(home: Path, items: int) -> Path:
         write_synthesizer(home / "synthesizer.onnx", np.load(home / "set" / "queries.npy"))
         command: list[str | Path] = [HDML, "index", "--from-npy", home / "set", "--encoder", encoder, "--kind", "exact"]
         subprocess.run([*command, "--workspace", home / "workspace"], check=True, stdout=sys.stderr)
-        (home / "synthesizer.onnx").replace(index_dir / "synthesizer.onnx")
     return index_dir
 
 
