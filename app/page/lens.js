@@ -14,6 +14,7 @@ class HardnessLens extends OverIndexes {
 
   build(names) {
     this.mapKind = "pca"; // the one that looks are shown on
+    this.surveys = new Map();
     this.turn = 0; // of the newest look; an answer to an older one is not shown
     this.labels = make("select", { ariaLabel: "Label of the anchor" });
     this.labels.onchange = () => this.listStarts();
@@ -87,7 +88,7 @@ class HardnessLens extends OverIndexes {
     this.labels.replaceChildren(...options());
     this.scope.replaceChildren(make("option", { value: "" }, "all labels"), ...options());
     this.items.replaceChildren();
-    this.surveyed = undefined;
+    this.surveys = new Map();
     this.listed = index;
     this.listReplay(index);
   }
@@ -102,13 +103,15 @@ class HardnessLens extends OverIndexes {
     this.replayPanel.hidden = false;
   }
 
-  /** The survey of a scope, asked for once of each index and label. */
-  async surveyOf(index, label) {
-    const key = `${index} ${label}`;
-    if (this.surveyed?.key !== key) {
-      this.surveyed = { key, answer: ask(`/v1/lens/survey?${new URLSearchParams({ index, ...(label && { label }) })}`) };
+  /** The survey of a label or of all, asked for once while the index is listed; one that was refused is asked for again. */
+  surveyOf(index, label) {
+    const key = JSON.stringify([index, this.shown?.model, label]), { surveys } = this;
+    if (!surveys.has(key)) {
+      const answer = ask(`/v1/lens/survey?${new URLSearchParams({ index, ...(label && { label }) })}`);
+      surveys.set(key, answer);
+      answer.catch(() => surveys.delete(key));
     }
-    return this.surveyed.answer;
+    return surveys.get(key);
   }
 
   async survey() {
@@ -118,7 +121,6 @@ class HardnessLens extends OverIndexes {
       const survey = await this.surveyOf(index, label);
       if (isCurrent()) this.summary.replaceChildren(surveyView(survey, this.context));
     } catch (error) {
-      this.surveyed = undefined;
       if (isCurrent()) this.summary.replaceChildren(failure(error.message, () => this.survey()));
     }
   }
@@ -138,7 +140,7 @@ class HardnessLens extends OverIndexes {
   }
 
   async found(index, kind) {
-    const survey = await ask(`/v1/lens/survey?${new URLSearchParams({ index })}`);
+    const survey = await this.surveyOf(index, "");
     const told = (start) => (kind !== "confused" ? `loss ${start.value.toFixed(2)}` : `${Math.round(100 * start.value)} % violate`);
     const items = survey[kind].map((start) => ({ ...start, caption: `${told(start)}, ${start.label} and ${start.other}` }));
     return { items, total: items.length };

@@ -250,6 +250,7 @@ def test_map_by_neighbours_is_placed_on_demand_and_kept_for_the_next_look(page: 
     look = look_from(page, opened, "blue-left")
     panel = page.locator("hardness-lens").get_by_role("region", name="Map")
     expect(panel.locator("line.pull")).to_have_count(3)
+    HardnessLens(opened).map("tsne")  # so that the server, in this process, need not load the package, which takes long
     panel.get_by_role("button", name="t-SNE").click()
     expect(panel.locator(".note")).to_contain_text("t-SNE by cosine similarity")
     expect(panel.locator(".note")).to_contain_text("Trustworthiness 0.988 of 1")
