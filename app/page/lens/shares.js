@@ -33,7 +33,8 @@ export function shares(look, onChange) {
   const back = draw("button.quiet", { type: "button", onclick: () => { stop(); onChange(own); } }, "Model’s own λ");
   const value = draw("output.value");
   const said = draw("span.said");
-  const chart = draw("svg.course", { height: 122, role: "img", "aria-label": course(training) });
+  const height = training ? 122 : 44; // pixels
+  const chart = draw("svg.course", { height, role: "img", "aria-label": course(training) });
   const node = draw("div.shares", {}, draw("div.readout", {}, value, said, draw("span.buttons", {}, play, back)),
     draw("div.track", {}, chart, input, draw("div.ends", {}, draw("span", {}, "0 · as near as the positive"), draw("span", {}, "1 · left where it is"))));
   let width = 0;
@@ -41,7 +42,7 @@ export function shares(look, onChange) {
     const x = (share) => THUMB / 2 + share * (width - THUMB);
     const y = (step) => 12 + (94 * step) / Math.max(1, training?.steps ?? 1);
     chart.setAttribute("width", width);
-    const marks = [draw("line.cursor", { x1: x(values[place]), x2: x(values[place]), y1: 4, y2: 122 })];
+    const marks = [draw("line.cursor", { x1: x(values[place]), x2: x(values[place]), y1: 4, y2: height })];
     if (training) {
       const path = training.stages.map(({ step, share }, i) => `${i ? "L" : "M"}${x(share).toFixed(1)} ${y(step).toFixed(1)}`).join("");
       marks.push(draw("path.curve", { d: path }));
@@ -52,8 +53,8 @@ export function shares(look, onChange) {
           isOwn ? `this model, step ${step}` : `step ${step}`));
       }
     } else {
-      marks.push(draw("circle.own", { cx: x(values[own]), cy: 106, r: 5.5 }));
-      marks.push(draw("text.strong", { x: x(values[own]) + (values[own] < 0.8 ? 10 : -10), y: 110, "text-anchor": values[own] < 0.8 ? "start" : "end" }, "this model"));
+      marks.push(draw("circle.own", { cx: x(values[own]), cy: height - 16, r: 5.5 }));
+      marks.push(draw("text.strong", { x: x(values[own]) + (values[own] < 0.8 ? 10 : -10), y: height - 12, "text-anchor": values[own] < 0.8 ? "start" : "end" }, "this model"));
     }
     chart.replaceChildren(...marks);
   };
