@@ -12,12 +12,13 @@ from app.drawing import to_pdf, to_png, to_svg
 from app.figures import ruler_figure
 from app.thumbnails import Thumbnails, UnknownItem
 from indexing.errors import HdmlError
-from indexing.hardness import HardnessLens, Look, Map, Replay
+from indexing.hardness import HardnessLens, Look, Map, MapKind, Replay
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates
 
 LOOKS = 3  # anchors of each kind that are looked from unless one is named
 _PAGE = Path(__file__).parent / "page"
+_MODULES = ("draw", "shares", "ruler", "cards", "map", "stage", "survey", "replay")  # of page/lens, each after those it imports
 _PICTURE, _DOT, _PRINTED = 96, 48, 160  # longer sides in pixels: of what a look shows, of the map's photos, and in the figure
 
 
@@ -33,22 +34,25 @@ class Report:
     replay: Replay | None
 
 
-def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None) -> Report:
+def look_around(lens: HardnessLens, anchors: Sequence[int] = (), positive: int | None = None, *, kind: MapKind = "pca") -> Report:
     """Look from some anchors, or from those with the highest loss: of which all negatives are pulled, and then of all.
 
     Args:
         anchors: ids.
         positive: id of the positive of the only anchor.
+        kind: of the map.
 
     Raises:
+        NoTsne: there can be no such map.
         HdmlError: an anchor can have no lens, or a positive is given and there is not one anchor.
     """
     if positive is not None and len(anchors) != 1:
         raise HdmlError(f"a positive needs one anchor that it belongs to, but {len(anchors)} were given; say --anchor ID once")
+    drawn = lens.map(kind)
     found = survey(lens)
     chosen = list(anchors) or [start.id for start in (*found.pulled[:LOOKS], *found.hardest[:LOOKS])]
-    looks = [lens.look(anchor, positive) for anchor in dict.fromkeys(chosen)]
-    return Report(lens.opened.name, lens.model, looks, lens.map(), found, lens.replay())
+    looks = [lens.look(anchor, positive, kind) for anchor in dict.fromkeys(chosen)]
+    return Report(lens.opened.name, lens.model, looks, drawn, found, lens.replay())
 
 
 def write_report(
@@ -82,7 +86,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def to_html(report: Report, pictures: dict[int, str]) -> str:
-    """The page, which runs the script of the web page's lens.
+    """The page, which runs the scripts of the web page's lens.
 
     Args:
         pictures: of items by their ids, as data URIs.
@@ -92,9 +96,14 @@ def to_html(report: Report, pictures: dict[int, str]) -> str:
     frame = (_PAGE / "frame.css").read_text(encoding="utf-8")
     colours = "".join(block.group() for block in re.finditer(r"^(:root|\.dark) \{.*?\}$", frame, re.MULTILINE | re.DOTALL))
     style = "\n".join([colours, *((_PAGE / name).read_text(encoding="utf-8") for name in ("elements.css", "lens.css"))])
-    script = (_PAGE / "lensviews.js").read_text(encoding="utf-8")
+    script = "\n".join(_inlined((_PAGE / "lens" / f"{name}.js").read_text(encoding="utf-8")) for name in _MODULES)
     page = templates(Path(__file__).parent).get_template("hardness.html.jinja")
     return page.render(name=printable(report.index), model=report.model, style=style, script=script, data=data)
+
+
+def _inlined(module: str) -> str:
+    """A module as a part of one script: nothing is imported, since all that is exported is there."""
+    return re.sub(r"^export ", "", re.sub(r"^import [^;]*;\n", "", module, flags=re.MULTILINE), flags=re.MULTILINE)
 
 
 def _pictures(

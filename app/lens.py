@@ -1,16 +1,24 @@
 """The routes of the hardness lens."""
 
+import json
 import random
 from dataclasses import asdict
+from hashlib import blake2b
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api import IndexName
 from app.galleries import Galleries
-from indexing.hardness import NoLens
+from indexing.hardness import MapKind, NoLens
 from indexing.hardness_survey import survey
 from indexing.search import OpenIndex
+
+MapName = Annotated[
+    MapKind,
+    Query(alias="map", description="The map that places are of: pca, principal components; tsne, which needs hdml[tsne]."),
+]
 
 
 def make_router(galleries: Galleries) -> APIRouter:
@@ -22,17 +30,24 @@ def make_router(galleries: Galleries) -> APIRouter:
         index: IndexName = None,
         anchor: Annotated[int | None, Query(description="An item; a random one by default.")] = None,
         positive: Annotated[int | None, Query(description="Another item of its label; the nearest by default.")] = None,
+        kind: MapName = "pca",
     ) -> dict[str, Any]:
         """An anchor, its positive, its hard negatives, and what becomes of them at every λ."""
         found = galleries.lens(index)
-        seen = found.look(surprising_anchor(found.opened) if anchor is None else anchor, positive)
+        seen = found.look(surprising_anchor(found.opened) if anchor is None else anchor, positive, kind)
         return {"index": found.opened.name, "model": found.model, **asdict(seen)}
 
     @router.get("/map")
-    def gallery_map(index: IndexName = None) -> dict[str, Any]:
-        """The gallery in the plane of its principal components, on which looks place what they show."""
+    def gallery_map(request: Request, index: IndexName = None, kind: MapName = "pca") -> Response:
+        """The gallery on a plane, on which looks place what they show; ``kinds`` are the maps that there can be here."""
         found = galleries.lens(index)
-        return {"index": found.opened.name, "model": found.model, **asdict(found.map())}
+        answer = {"index": found.opened.name, "model": found.model, "kinds": found.map_kinds(), **asdict(found.map(kind))}
+        body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        # Every look is drawn on it, and it stays the same until the index changes: it is sent once.
+        headers = {"ETag": f'"{blake2b(body, digest_size=16).hexdigest()}"', "Cache-Control": "private, no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
 
     @router.get("/survey")
     def lens_survey(

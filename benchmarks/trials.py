@@ -98,15 +98,15 @@ def _work_and_end(work: Callable[[], Any], told: Path) -> None:
 Shapes = Mapping[str, Sequence[str | int]]
 
 
-def write_small_encoder(path: Path, *, seed: int = 0) -> None:
-    """An ONNX encoder of 32 px and 32 dimensions: average colours on a 4 × 4 grid and a linear head of that seed."""
+def write_small_encoder(path: Path, *, seed: int = 0, dimension: int = DIMENSION) -> None:
+    """An ONNX encoder of 32 px: average colours on a 4 × 4 grid and a linear head of that seed."""
     from onnx import helper
 
     from indexing.encoder import EncoderMetadata
     from indexing.preprocess import evaluation_preprocessing
 
     random = np.random.default_rng(seed)
-    weights = {"head": random.standard_normal((3 * 4 * 4, DIMENSION)) / 7, "bias": random.standard_normal(DIMENSION) / 10}
+    weights = {"head": random.standard_normal((3 * 4 * 4, dimension)) / 7, "bias": random.standard_normal(dimension) / 10}
     nodes = [
         helper.make_node("AveragePool", ["images"], ["feature_map"], kernel_shape=[8, 8], strides=[8, 8]),
         helper.make_node("Flatten", ["feature_map"], ["features"]),
@@ -116,8 +116,8 @@ def write_small_encoder(path: Path, *, seed: int = 0) -> None:
         helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=0),
     ]
     inputs: Shapes = {"images": ["batch", 3, 32, 32]}
-    outputs: Shapes = {"embedding": ["batch", DIMENSION], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
-    about = EncoderMetadata(DIMENSION, evaluation_preprocessing(32), "l2", f"{seed:016x}", "small", "none", "0.1.0")
+    outputs: Shapes = {"embedding": ["batch", dimension], "norm": ["batch"], "feature_map": ["batch", 3, 4, 4]}
+    about = EncoderMetadata(dimension, evaluation_preprocessing(32), "l2", f"{seed:016x}", "small", "none", "0.1.0")
     _write_network(path, nodes, inputs, outputs, weights, about.to_json())
 
 

@@ -1,7 +1,7 @@
 """``hdml hardness``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def hardness(
     positive: Annotated[
         int | None, typer.Option(help="Id of the positive of the only --anchor.", show_default="the nearest of its label")
     ] = None,
+    map_kind: Annotated[
+        Literal["pca", "tsne"],
+        typer.Option("--map", help="The map of the page: principal components, or t-SNE, which needs hdml[tsne]."),
+    ] = "pca",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     json_output: JsonOption = False,
 ) -> None:
@@ -49,7 +53,7 @@ def hardness(
     display.say(f"Looking at {path}")
     with OpenIndex(path, device="cpu") as opened:
         lens = HardnessLens(opened)
-        report = look_around(lens, anchor or (), positive)
+        report = look_around(lens, anchor or (), positive, kind=map_kind)
         with display.bars():
             written = write_report(
                 report,

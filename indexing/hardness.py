@@ -10,11 +10,9 @@ losses of training are of the same networks with the statistics of each batch, s
 
 import json
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +20,19 @@ from numpy.typing import NDArray
 from indexing.catalogue import Item
 from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
-from indexing.projection import Projection, principal_plane, trustworthiness
+from indexing.hardness_photos import Photos, Point, read_photos
+from indexing.projection import Projection
 from indexing.search import OpenIndex
 from indexing.synthesizer import SYNTHESIZER, Probed, ProbeLook, Stage, Synthesizer, Training, Vectors
+from indexing.tsne import Tsne, has_tsne
 from indexing.tuple_losses import violated, violation_rule
 
 NEGATIVES = 6
 NEIGHBORS = 48
 NEAREST = 3
 STEPS = 100  # of λ, from 0 to 1
-MAPPED = 2000  # photos of the map
 
-Point = tuple[float, float]
+MapKind = Literal["pca", "tsne"]
 
 
 class NoLens(HdmlError):
@@ -109,6 +108,7 @@ class Look:
         violation: in words, when a negative violates the margin.
         on_sphere: whether distances are between unit embeddings.
         training: λ over the run; None where the synthesizer does not know.
+        map: on which kind of map the places are.
     """
 
     anchor: Photo
@@ -124,6 +124,7 @@ class Look:
     violation: str
     on_sphere: bool
     training: "Course | None"
+    map: MapKind
 
 
 @dataclass(frozen=True)
@@ -147,18 +148,21 @@ class Dot:
 
 @dataclass(frozen=True)
 class Map:
-    """The gallery in the plane of its two principal components.
+    """The gallery on a plane.
 
     Attributes:
+        kind: the plane of its two principal components, or one where neighbours stay together (t-SNE).
         dots: photos, evenly spaced by id where there are more than MAPPED.
         photos: number of photos in the index.
-        share: part of the variance that lies in the plane.
-        trustworthiness: of the dots, see :func:`indexing.projection.trustworthiness`; None for too few.
+        share: part of the variance that lies in the plane of principal components; None on another map.
+        trustworthiness: of the dots, see :func:`indexing.projection.trustworthiness`; None for too few. Neighbours in truth are
+            those by the ruler's distances for principal components, and those by cosine similarity for t-SNE.
     """
 
+    kind: MapKind
     dots: list[Dot]
     photos: int
-    share: float
+    share: float | None
     trustworthiness: float | None
 
 
@@ -211,15 +215,18 @@ class HardnessLens:
         self.opened = opened
         self._photos: Photos | None = None
         self._reading = threading.Lock()
+        self._mapping = threading.Lock()
 
-    def look(self, anchor_id: int, positive_id: int | None = None) -> Look:
+    def look(self, anchor_id: int, positive_id: int | None = None, kind: MapKind = "pca") -> Look:
         """Look at the surroundings of an item.
 
         Args:
             anchor_id: id of a labelled item.
             positive_id: id of another item of its label; the nearest one by default.
+            kind: of the map on which places are told.
 
         Raises:
+            NoTsne: there can be no such map here.
             NoLens: there is no photo or no such anchor, it has no label or is the only photo of it, or there is no other label.
             HdmlError: the positive is not another photo of the anchor's label.
         """
@@ -232,15 +239,18 @@ class HardnessLens:
         positives = _positives(photos.items, anchor, by_distance)
         positive = _chosen(photos.items, positives, positive_id)
         negatives = _negatives(photos.items, anchor, by_distance)
+        plane = self._plane(photos, kind)
+        shown = [anchor, *positives[:NEIGHBORS], positive, *negatives, *by_distance[:NEIGHBORS]]
+        at = dict(zip(shown, photos.places(shown, plane), strict=True))
 
         def seen(i: int) -> Photo:
             item = photos.items[i]
-            return Photo(item.id, item.path, item.label, float(distances[i]), photos.place(photos.vectors[i]))
+            return Photo(item.id, item.path, item.label, float(distances[i]), at[i])
 
         own = self.synthesizer.pulling_share
         shares = sorted({*(step / STEPS for step in range(STEPS + 1)), own})
         again = self.again(photos.vectors[[anchor, positive]])
-        found = self._become(photos, anchor, positive, negatives, shares, again)
+        found = self._become(photos, plane, anchor, positive, negatives, shares, again)
         return Look(
             anchor=seen(anchor),
             positive=seen(positive),
@@ -258,16 +268,35 @@ class HardnessLens:
             violation=violation_rule(self.synthesizer.loss, self.synthesizer.loss_options),
             on_sphere=self.synthesizer.on_sphere,
             training=_course(self.synthesizer.training),
+            map=kind,
         )
 
-    def map(self) -> Map:
-        """The gallery on one plane, on which :class:`Look` places what it shows. Raises NoLens when there is no photo."""
+    def map(self, kind: MapKind = "pca") -> Map:
+        """The gallery on one plane, on which :class:`Look` places what it shows.
+
+        Raises:
+            NoLens: there is no photo.
+            NoTsne: there can be no such map here.
+        """
         photos = self.photos()
+        plane = self._plane(photos, kind)
+        items = [photos.items[i] for i in photos.mapped]
         dots = [
-            Dot(item.id, item.path, item.label, photos.place(vector))
-            for item, vector in ((photos.items[i], photos.vectors[i]) for i in photos.mapped)
+            Dot(item.id, item.path, item.label, at) for item, at in zip(items, photos.places(photos.mapped, plane), strict=True)
         ]
-        return Map(dots, len(photos.items), photos.plane.share, photos.trustworthiness)
+        if isinstance(plane, Tsne):
+            return Map(kind, dots, len(photos.items), None, photos.tsne_trustworthiness)
+        return Map(kind, dots, len(photos.items), plane.share, photos.trustworthiness)
+
+    def map_kinds(self) -> list[MapKind]:
+        """The kinds of maps that there can be here."""
+        return ["pca", "tsne"] if has_tsne() else ["pca"]
+
+    def _plane(self, photos: Photos, kind: MapKind) -> Projection | Tsne:
+        if kind == "pca":
+            return photos.plane
+        with self._mapping:  # made once, whoever else asks for it meanwhile
+            return photos.tsne
 
     def replay(self) -> Replay | None:
         """The probe tuples of the run, their photos by the ids that they have here; None where the run watched none."""
@@ -283,7 +312,7 @@ class HardnessLens:
         tuples = [(named(anchor), named(positive), named(negative)) for anchor, positive, negative in training.tuples]
         return Replay(training.steps, training.chosen, tuples, training.looks)
 
-    def photos(self) -> "Photos":
+    def photos(self) -> Photos:
         """All photos of the index, read again only when the index has changed.
 
         Raises:
@@ -292,8 +321,12 @@ class HardnessLens:
         with self._reading:
             sequence = self.opened.catalogue.sequence()
             if self._photos is None or self._photos.sequence != sequence:
-                self._photos = _read_photos(self.opened, sequence, unit=self.synthesizer.on_sphere)
+                self._photos = read_photos(self.opened, sequence, unit=self.synthesizer.on_sphere)
             photos, moment = self._photos, self.opened.present()
+        if photos is None:
+            raise NoLens(
+                f'the index {self.opened.name} must hold photos, but it has none that can be read; run "hdml index" again'
+            )
         if {moment.model, *photos.models} != {self.model}:
             raise NoLens(f"the index {self.opened.name} has just been changed over to another model; look again.")
         return photos
@@ -310,11 +343,19 @@ class HardnessLens:
         return losses, violated(d_ap, d_an, loss=self.synthesizer.loss, options=self.synthesizer.loss_options)
 
     def _become(
-        self, photos: "Photos", anchor: int, positive: int, negatives: list[int], shares: list[float], again: Vectors
+        self,
+        photos: Photos,
+        plane: Projection | Tsne,
+        anchor: int,
+        positive: int,
+        negatives: list[int],
+        shares: list[float],
+        again: Vectors,
     ) -> list[dict[str, Any]]:
         """The fields of :class:`Negative`, but the photo, of each negative.
 
         Args:
+            plane: on which they are placed.
             again: [2, D] anchor and positive, generated and embedded again.
         """
         real, centre, near = photos.vectors[negatives], photos.vectors[anchor], photos.vectors[positive]
@@ -330,8 +371,8 @@ class HardnessLens:
             "reembedded": np.linalg.norm(synthetic - again[0], axis=-1),
             "losses": losses,
             "violations": violations,
-            "pulled_at": photos.plane.place(pulled),
-            "at": photos.plane.place(synthetic),
+            "pulled_at": plane.place(pulled),
+            "at": plane.place(synthetic),
         }
         found = []
         for row, i in enumerate(negatives):
@@ -348,82 +389,8 @@ class HardnessLens:
         return found
 
 
-@dataclass(frozen=True)
-class Photos:
-    """Items by id with their embeddings, as of one sequence number of the catalogue.
-
-    Attributes:
-        units: [N, D].
-        vectors: [N, D] in the synthesizer's space; those of units themselves on the sphere.
-    """
-
-    sequence: int
-    items: list[Item]
-    units: Vectors
-    vectors: Vectors
-
-    @cached_property
-    def models(self) -> set[str]:
-        return {item.model for item in self.items}
-
-    @cached_property
-    def positions(self) -> dict[int, int]:
-        return {item.id: i for i, item in enumerate(self.items)}
-
-    @cached_property
-    def labels(self) -> list[str]:
-        """All labels, sorted."""
-        return sorted({item.label for item in self.items if item.label is not None})
-
-    @cached_property
-    def label_numbers(self) -> NDArray[np.int64]:
-        """[N] of each photo the position of its label in labels; −1 for those without one."""
-        numbers = {label: number for number, label in enumerate(self.labels)}
-        return np.array([-1 if item.label is None else numbers[item.label] for item in self.items], np.int64)
-
-    @cached_property
-    def mapped(self) -> list[int]:
-        """Positions of the photos that the map is made of and shows."""
-        count = len(self.items)
-        return [i * count // min(count, MAPPED) for i in range(min(count, MAPPED))]
-
-    @cached_property
-    def plane(self) -> Projection:
-        return principal_plane(self.vectors[self.mapped])
-
-    @cached_property
-    def trustworthiness(self) -> float | None:
-        points = self.vectors[self.mapped]
-        return trustworthiness(points, self.plane.place(points))
-
-    def place(self, vector: Vectors) -> Point:
-        """Where a vector [D] lies on the map."""
-        x, y = self.plane.place(vector)
-        return float(x), float(y)
-
-    def search(self, vectors: Vectors, k: int) -> list[list[tuple[int, float]]]:
-        """Positions and scores of the k photos nearest to each vector [M, D] by cosine similarity, all compared with all."""
-        import faiss
-
-        wanted = np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
-        scores, rows = faiss.knn(wanted, self.units, min(k, len(self.units)), metric=faiss.METRIC_INNER_PRODUCT)
-        return [list(zip(map(int, row), map(float, of), strict=True)) for row, of in zip(rows, scores, strict=True)]
-
-    def items_of(self, ids: Iterable[int]) -> list[Item]:
-        return [self.items[self.positions[each]] for each in sorted(set(ids))]
-
-
 def _course(training: Training | None) -> Course | None:
     return None if training is None else Course(training.steps, training.chosen, training.stages)
-
-
-def _read_photos(opened: OpenIndex, sequence: int, *, unit: bool) -> Photos:
-    items = opened.catalogue.items()
-    if not items:
-        raise NoLens(f'the index {opened.name} must hold photos, but it has none that can be read; run "hdml index" again')
-    units = np.stack([item.vector for item in items])
-    norms = np.array([item.norm for item in items], np.float32)
-    return Photos(sequence, items, units, units if unit else units * norms[:, None])
 
 
 def _positives(items: list[Item], anchor: int, by_distance: list[int]) -> list[int]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.hardness import NEGATIVES, HardnessLens, NoLens, Photos
+from indexing.hardness import NEGATIVES, HardnessLens, NoLens
+from indexing.hardness_photos import Photos
 from indexing.tuple_losses import violation_rule
 
 ANCHORS = 256

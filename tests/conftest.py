@@ -66,9 +66,12 @@ def draw_photo(colour: str, centre: float, rng: np.random.Generator) -> Image.Im
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of four classes of five JPEG photos each: photos/<class>/<number>.jpg."""
+    return draw_photos(tmp_path / "photos")
+
+
+def draw_photos(folder: Path) -> Path:
+    """Four classes of five JPEG photos each: <class>/<number>.jpg."""
     rng = np.random.default_rng(11)
-    folder = tmp_path / "photos"
     for name, (colour, centre) in CLASSES.items():
         (folder / name).mkdir(parents=True)
         for number in range(PHOTOS_PER_CLASS):

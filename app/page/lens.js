@@ -1,5 +1,7 @@
 import { ask, failure, indexChoice, keepLook, make, OverIndexes, pictureOf, wish } from "./dom.js";
-import { replayView, stage, surveyView } from "./lensviews.js";
+import { replayView } from "./lens/replay.js";
+import { stage } from "./lens/stage.js";
+import { surveyView } from "./lens/survey.js";
 
 const STARTS = { label: "Photos of a label", hardest: "Highest loss", pulled: "Highest loss, all negatives pulled", confused: "Most confused labels" };
 
@@ -11,6 +13,8 @@ class HardnessLens extends OverIndexes {
   }
 
   build(names) {
+    this.mapKind = "pca"; // the one that looks are shown on
+    this.surveys = new Map();
     this.turn = 0; // of the newest look; an answer to an older one is not shown
     this.labels = make("select", { ariaLabel: "Label of the anchor" });
     this.labels.onchange = () => this.listStarts();
@@ -65,9 +69,17 @@ class HardnessLens extends OverIndexes {
     }
   }
 
-  /** The map of an index, asked for anew when it holds other photos; a look goes without it where there is none. */
+  /** The map of an index, which the browser keeps until the server has another; a look goes without it where there is none. */
   async mapOf(index) {
     return ask(`/v1/lens/map?${new URLSearchParams({ index })}`).catch(() => null);
+  }
+
+  /** A look that is shown, and its map, on another kind of map. */
+  async placed(shown, index, map) {
+    this.mapKind = map;
+    const parameters = new URLSearchParams({ index, map, anchor: shown.anchor.id, positive: shown.positive.id });
+    const [look, gallery] = await Promise.all([ask(`/v1/lens?${parameters}`), ask(`/v1/lens/map?${new URLSearchParams({ index, map })}`)]);
+    return { look, map: gallery };
   }
 
   async listLabels(index) {
@@ -77,7 +89,7 @@ class HardnessLens extends OverIndexes {
     this.labels.replaceChildren(...options());
     this.scope.replaceChildren(make("option", { value: "" }, "all labels"), ...options());
     this.items.replaceChildren();
-    this.surveyed = undefined;
+    this.surveys = new Map();
     this.listed = index;
     this.listReplay(index);
   }
@@ -92,13 +104,15 @@ class HardnessLens extends OverIndexes {
     this.replayPanel.hidden = false;
   }
 
-  /** The survey of a scope, asked for once of each index and label. */
-  async surveyOf(index, label) {
-    const key = `${index} ${label}`;
-    if (this.surveyed?.key !== key) {
-      this.surveyed = { key, answer: ask(`/v1/lens/survey?${new URLSearchParams({ index, ...(label && { label }) })}`) };
+  /** The survey of a label or of all, asked for once while the index is listed; one that was refused is asked for again. */
+  surveyOf(index, label) {
+    const key = JSON.stringify([index, this.shown?.model, label]), { surveys } = this;
+    if (!surveys.has(key)) {
+      const answer = ask(`/v1/lens/survey?${new URLSearchParams({ index, ...(label && { label }) })}`);
+      surveys.set(key, answer);
+      answer.catch(() => surveys.delete(key));
     }
-    return this.surveyed.answer;
+    return surveys.get(key);
   }
 
   async survey() {
@@ -108,7 +122,6 @@ class HardnessLens extends OverIndexes {
       const survey = await this.surveyOf(index, label);
       if (isCurrent()) this.summary.replaceChildren(surveyView(survey, this.context));
     } catch (error) {
-      this.surveyed = undefined;
       if (isCurrent()) this.summary.replaceChildren(failure(error.message, () => this.survey()));
     }
   }
@@ -128,7 +141,7 @@ class HardnessLens extends OverIndexes {
   }
 
   async found(index, kind) {
-    const survey = await ask(`/v1/lens/survey?${new URLSearchParams({ index })}`);
+    const survey = await this.surveyOf(index, "");
     const told = (start) => (kind !== "confused" ? `loss ${start.value.toFixed(2)}` : `${Math.round(100 * start.value)} % violate`);
     const items = survey[kind].map((start) => ({ ...start, caption: `${told(start)}, ${start.label} and ${start.other}` }));
     return { items, total: items.length };
@@ -156,6 +169,7 @@ class HardnessLens extends OverIndexes {
   }
 
   show(look, map) {
+    const { index } = this;
     this.shown = look;
     this.status.classList.remove("failed");
     const kept = look.negatives.filter((negative) => negative.label_kept[look.own]).length;
@@ -167,7 +181,7 @@ class HardnessLens extends OverIndexes {
     keepLook(this.index, anchor.id);
     this.labels.value = look.anchor.label;
     this.listStarts();
-    this.view.replaceChildren(stage(look, map, this.context).node);
+    this.view.replaceChildren(stage(look, map, { ...this.context, kind: this.mapKind, mapOn: (kind) => this.placed(look, index, kind) }).node);
     this.summaryPanel.hidden = false;
     this.replayPanel.hidden = !this.replayed.hasChildNodes();
     this.survey();

@@ -46,7 +46,7 @@ def test_files_hold_the_numbers_of_the_lens(lens: HardnessLens, tmp_path: Path) 
 
 
 def test_page_needs_nothing_beside_itself_and_moves(lens: HardnessLens, tmp_path: Path) -> None:
-    report = look_around(lens)
+    report = look_around(lens, kind="tsne")
     write_report(report, lens, tmp_path / "out")
     asked, errors = [], []
     chromium = find_chromium()
@@ -66,6 +66,9 @@ def test_page_needs_nothing_beside_itself_and_moves(lens: HardnessLens, tmp_path
         page.locator("#anchors button").last.click()
         last = report.looks[-1]
         expect(page.locator("article.card h3").first).to_have_text(last.negatives[0].photo.label or "")
+        assert page.locator("svg.map line.pull").count() == 0  # the map is t-SNE, on which a pull is no line
+        expect(page.locator("svg.map path.steps")).to_have_count(len(last.negatives))
+        assert page.get_by_role("button", name="principal components").count() == 0  # a file has the one map
         assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 1)")
         browser.close()
     assert (len(asked), errors) == (1, [])

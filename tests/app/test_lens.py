@@ -1,12 +1,16 @@
 """The lens's routes: the numbers of the lens, the map and the survey, and sentences where there are none."""
 
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from indexing.hardness import HardnessLens
 from indexing.hardness_survey import survey
+from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
 
@@ -31,10 +35,41 @@ def test_routes_answer_what_the_lens_sees(client: TestClient, opened: OpenIndex)
     assert told(client.get(f"/v1/lens?anchor={anchor}").json()) == as_json(asdict(look))
     by_farthest = client.get(f"/v1/lens?anchor={anchor}&positive={farthest}").json()
     assert told(by_farthest) == as_json(asdict(lens.look(anchor, farthest)))
-    assert told(client.get("/v1/lens/map").json()) == as_json(asdict(lens.map()))
+    assert told(client.get("/v1/lens/map").json()) == {"kinds": ["pca", "tsne"], **as_json(asdict(lens.map()))}
     assert told(client.get("/v1/lens/survey").json()) == as_json(asdict(survey(lens)))
     assert told(client.get("/v1/lens/survey?label=blue-left").json()) == as_json(asdict(survey(lens, "blue-left")))
     assert told(client.get("/v1/lens/replay").json()) == {"replay": None}
+
+
+def test_places_can_be_of_the_other_map(client: TestClient, opened: OpenIndex) -> None:
+    lens = HardnessLens(opened)
+    anchor = opened.catalogue.items("blue-left")[0].id
+    assert told(client.get("/v1/lens/map?map=tsne").json()) == {"kinds": ["pca", "tsne"], **as_json(asdict(lens.map("tsne")))}
+    assert told(client.get(f"/v1/lens?anchor={anchor}&map=tsne").json()) == as_json(asdict(lens.look(anchor, kind="tsne")))
+    assert client.get("/v1/lens/map?map=umap").status_code == 422
+
+
+def test_map_that_needs_an_absent_package_is_refused_with_what_to_install(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    assert client.get("/v1/lens/map").json()["kinds"] == ["pca"]
+    for address in ("?map=tsne", "/map?map=tsne"):
+        answer = client.get(f"/v1/lens{address}")
+        assert answer.status_code == 400
+        assert 'pip install "hdml[tsne]"' in answer.json()["detail"]
+
+
+def test_map_is_sent_again_only_when_it_has_changed(client: TestClient, opened: OpenIndex, photos: Path, tiny_run: Path) -> None:
+    first = client.get("/v1/lens/map")
+    asked = {"if-none-match": first.headers["etag"]}
+    again = client.get("/v1/lens/map", headers=asked)
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/v1/lens/map?map=tsne", headers=asked).status_code == 200
+    (photos / "blue-left" / "1.jpg").unlink()
+    update_index(photos, opened.path, tiny_run / "encoder.onnx", device="cpu")
+    changed = client.get("/v1/lens/map", headers=asked)
+    assert (changed.status_code, changed.json()["photos"]) == (200, first.json()["photos"] - 1)
 
 
 def test_replay_is_answered_where_the_run_watched_tuples(client: TestClient, opened: OpenIndex) -> None:

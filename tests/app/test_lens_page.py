@@ -1,19 +1,25 @@
 """The lens in a real browser: what it draws is what the route answers, at every λ, by pointer and by keyboard."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from indexing.hardness import HardnessLens, Look
+from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
-from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
+from tests.conftest import TINY, draw_photos, tiny_training, write_tiny_synthesizer
 from tools.screenshots import serving
 
+ALONE = """<!doctype html><html lang="en"><head><title>The lens</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="/page/frame.css"><script type="module" src="/page/lens.js"></script></head>
+<body><hardness-lens></hardness-lens></body></html>"""
 # What the Lens button of a card does.
 LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
 # Horizontal places of a kind of mark of the ruler, from top to bottom, and of the ends of its scale: 0 and the last tick.
@@ -31,20 +37,67 @@ DOT = """() => {
 }"""
 
 
-@pytest.fixture
-def address(workspace: Workspace, photos: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def lenses(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Workspace:
+    """The index ``reds``, of two labels, and ``photos``, the newest, of a run that watched a tuple; tests leave them be."""
+    folder = tmp_path_factory.mktemp("lenses")
+    photos, reds, run = draw_photos(folder / "photos"), folder / "reds", folder / "run"
+    for label in ("red-right", "blue-right"):
+        shutil.copytree(photos / label, reds / label)
+    run.mkdir()
+    shutil.copy(tiny_encoder, run / "encoder.onnx")
     training = tiny_training(photos, ("blue-left/0.jpg", "blue-left/1.jpg", "green-left/2.jpg"))
-    file = workspace.find_index() / "synthesizer.onnx"
-    file.unlink()
-    write_tiny_synthesizer(file, TINY, share=0.37, training=training)
-    with serving(workspace, device="cpu") as address:
+    write_tiny_synthesizer(run / "synthesizer.onnx", TINY, share=0.37, training=training)
+    place = Workspace(folder / "workspace")
+    for gallery in (reds, photos):
+        update_index(gallery, place.index_for_gallery(gallery), run / "encoder.onnx", device="cpu")
+    return place
+
+
+@pytest.fixture
+def opened(lenses: Workspace) -> Iterator[OpenIndex]:
+    with OpenIndex(lenses.find_index("photos"), device="cpu") as index:
+        yield index
+
+
+@pytest.fixture(scope="module")
+def address(lenses: Workspace) -> Iterator[str]:
+    with serving(lenses, device="cpu") as address:
         yield address
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One for all tests, so that the page's own files are loaded once."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The lens, just opened; fails afterwards when it met an error or asked another host for anything."""
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
+def page(context: BrowserContext, address: str) -> Iterator[Page]:
+    """The lens without the rest of the page, which takes far longer to load than it; just opened."""
+    with watched(context, address) as page:
+        page.route(f"{address}/alone", lambda route: route.fulfill(body=ALONE, content_type="text/html"))
+        page.goto(f"{address}/alone", wait_until="domcontentloaded")
+        expect(page.locator("hardness-lens .end.negative")).to_have_count(3, timeout=30_000)
+        yield page
+
+
+@pytest.fixture
+def whole_page(context: BrowserContext, address: str) -> Iterator[Page]:
+    """The page as people have it, its lens just opened."""
+    with watched(context, address) as page:
+        page.goto(address, wait_until="domcontentloaded")
+        page.get_by_role("tab", name="Hardness lens").click()
+        expect(page.locator("hardness-lens .end.negative")).to_have_count(3, timeout=30_000)
+        yield page
+
+
+@contextmanager
+def watched(context: BrowserContext, address: str) -> Iterator[Page]:
+    """An empty page; fails afterwards when it met an error or asked another host for anything."""
+    page = context.new_page()
     foreign, errors = [], []
     page.on(
         "request",
@@ -53,9 +106,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(30_000)
-    page.goto(address, wait_until="domcontentloaded")
-    page.get_by_role("tab", name="Hardness lens").click()
-    expect(page.locator("hardness-lens .end.negative")).to_have_count(3, timeout=30_000)
     yield page
     page.close()
     assert foreign == []
@@ -99,7 +149,8 @@ def wait_for(page: Page, met: Callable[[], bool]) -> None:
     assert met()
 
 
-def test_ruler_moves_with_the_slider_and_keeps_to_the_numbers(page: Page, opened: OpenIndex) -> None:
+def test_ruler_moves_with_the_slider_and_keeps_to_the_numbers(whole_page: Page, opened: OpenIndex) -> None:
+    page = whole_page
     look = look_from(page, opened, "blue-left")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/v1/" in request.url else None)
@@ -194,6 +245,49 @@ def test_map_shows_photos_and_can_be_looked_from(page: Page, opened: OpenIndex) 
     expect(page.locator("hardness-lens .status")).not_to_contain_text(look.anchor.path)
 
 
+def test_map_by_neighbours_is_placed_on_demand_and_kept_for_the_next_look(page: Page, opened: OpenIndex) -> None:
+    page.route("**/v1/lens/map?*", lambda route: route.fulfill(json={**route.fetch().json(), "trustworthiness": 0.9876}))
+    look = look_from(page, opened, "blue-left")
+    panel = page.locator("hardness-lens").get_by_role("region", name="Map")
+    expect(panel.locator("line.pull")).to_have_count(3)
+    HardnessLens(opened).map("tsne")  # so that the server, in this process, need not load the package, which takes long
+    panel.get_by_role("button", name="t-SNE").click()
+    expect(panel.locator(".note")).to_contain_text("t-SNE by cosine similarity")
+    expect(panel.locator(".note")).to_contain_text("Trustworthiness 0.988 of 1")
+    expect(panel.locator("line.pull, line.ray")).to_have_count(0)  # a pull is no line there
+    for share in (1.0, 0.0):
+        slider(page).fill(str(share))
+        place = look.shares.index(share)
+        expect(page.locator("hardness-lens .hero .value")).to_have_text(f"λ = {share:.2f}")
+        expect(panel.locator("path.steps")).to_have_count(3)
+        steps = str(panel.locator("path.steps").first.get_attribute("d")).count("h0")
+        assert steps == len(look.shares) - place
+    page.evaluate(LOOK, [opened.name, look.negatives[0].photo.id])
+    expect(page.locator("hardness-lens .status")).to_contain_text(look.negatives[0].photo.path)
+    expect(panel.locator(".note")).to_contain_text("t-SNE by cosine similarity")
+    expect(panel.get_by_role("button", name="t-SNE")).to_have_attribute("aria-pressed", "true")
+    panel.get_by_role("button", name="principal components").click()
+    expect(panel.locator("line.pull")).to_have_count(3)
+
+
+def test_map_without_the_package_is_offered_with_what_to_install(page: Page, opened: OpenIndex) -> None:
+    page.route("**/v1/lens/map?*", lambda route: route.fulfill(json={**route.fetch().json(), "kinds": ["pca"]}))
+    look_from(page, opened, "blue-left")
+    panel = page.locator("hardness-lens").get_by_role("region", name="Map")
+    expect(panel.get_by_role("button", name="t-SNE")).to_be_disabled()
+    expect(panel.locator(".note")).to_contain_text('pip install "hdml[tsne]"')
+
+
+def test_map_is_loaded_once_for_all_looks(whole_page: Page, opened: OpenIndex) -> None:
+    page = whole_page  # since routes, as the lens alone has one, turn off what browsers keep
+    look_from(page, opened, "blue-left")
+    with page.expect_response("**/v1/lens/map?*") as answered:
+        look_from(page, opened, "green-left")
+    sizes = answered.value.request.sizes()
+    assert sizes["responseBodySize"] == 0  # what the browser has is still right
+    expect(page.locator("hardness-lens svg.map image")).to_have_count(5)
+
+
 def test_hardest_and_most_confused_photos_are_offered(page: Page) -> None:
     lens = page.locator("hardness-lens")
     lens.get_by_label("Where to look").select_option("hardest")
@@ -244,7 +338,8 @@ def test_replay_plays_what_the_run_watched(page: Page, opened: OpenIndex) -> Non
     expect(panel.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
-def test_narrow_windows_hold_all_of_it(page: Page, opened: OpenIndex) -> None:
+def test_narrow_windows_hold_all_of_it(whole_page: Page, opened: OpenIndex) -> None:
+    page = whole_page
     look = look_from(page, opened, "blue-left")
     for width in (1024, 390):
         page.set_viewport_size({"width": width, "height": 800})
@@ -286,9 +381,10 @@ def test_lens_recovers_from_an_anchor_without_a_look(page: Page) -> None:
     expect(page.locator("hardness-lens .end.negative")).to_have_count(3)
 
 
-def test_lens_shows_the_index_that_it_was_opened_from(two_indexes: Workspace, page: Page) -> None:
+def test_lens_shows_the_index_that_it_was_opened_from(lenses: Workspace, whole_page: Page) -> None:
+    page = whole_page
     lens, labels = page.locator("hardness-lens"), page.locator("hardness-lens").get_by_label("Label of the anchor")
-    with OpenIndex(two_indexes.find_index("reds"), device="cpu") as reds:
+    with OpenIndex(lenses.find_index("reds"), device="cpu") as reds:
         red = reds.catalogue.items("red-right")[0]
     page.evaluate(LOOK, ["reds", red.id])
     expect(lens.locator(".status")).to_contain_text(red.path)
@@ -303,7 +399,9 @@ def test_lens_shows_the_index_that_it_was_opened_from(two_indexes: Workspace, pa
     expect(lens.locator(".labels tbody tr")).to_have_count(4)
 
 
-def test_hostile_label_is_shown_as_text(page: Page, opened: OpenIndex) -> None:
+def test_hostile_label_is_shown_as_text(whole_page: Page, opened: OpenIndex) -> None:
+    page = whole_page
+
     def hostile(route: Route) -> None:
         answer = route.fetch().json()
         bad = "<img src=x onerror=alert(1)>"

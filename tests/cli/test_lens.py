@@ -19,11 +19,15 @@ def test_hardness_writes_its_files_by_itself_and_of_a_run(photos: Path, tiny_run
     report = json.loads((written / "hardness.json").read_text())
     assert f"of {report['survey']['means']['tuples']} synthetics" in done.stderr + done.stdout
 
-    done = run_hdml("hardness", "tiny", "--out", tmp_path / "out", "--anchor", 3, "--workspace", place.root, "--json")
+    done = run_hdml(
+        "hardness", "tiny", "--out", tmp_path / "out", "--anchor", 3, "--map", "tsne", "--workspace", place.root, "--json"
+    )
     answer = json.loads(done.stdout)
     assert (answer["index"], answer["anchors"], answer["lambda"]) == ("photos", [3], 0.5)
     assert answer["means"] == report["survey"]["means"]
     assert all(Path(file).is_file() for file in answer["written"])
+    other = json.loads((tmp_path / "out" / "hardness.json").read_text())
+    assert [(each["map"]["kind"], each["looks"][0]["map"]) for each in (report, other)] == [("pca", "pca"), ("tsne", "tsne")]
 
     shutil.rmtree(place.find_index())
     done = run_hdml("hardness", "tiny", "--workspace", place.root)

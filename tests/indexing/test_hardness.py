@@ -11,11 +11,13 @@ import pytest
 from sklearn.decomposition import PCA
 
 import indexing.hardness
+import indexing.hardness_photos
 from indexing.encoder import write_metadata
 from indexing.errors import HdmlError
 from indexing.hardness import STEPS, HardnessLens, NoLens
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
+from indexing.tsne import Tsne
 from tests.conftest import TINY, tiny_training, write_tiny_synthesizer
 
 LAMBDA = 0.5  # the tiny synthesizer's own
@@ -140,12 +142,40 @@ def test_everything_lies_on_the_map_where_its_plane_puts_it(opened: OpenIndex) -
 
 
 def test_map_of_a_large_gallery_shows_evenly_spaced_photos(opened: OpenIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing.hardness, "MAPPED", 7)
+    monkeypatch.setattr(indexing.hardness_photos, "MAPPED", 7)
     found = HardnessLens(opened).map()
     ids = [item.id for item in opened.catalogue.items()]
     assert [dot.id for dot in found.dots] == [ids[i * len(ids) // 7] for i in range(7)]
     assert found.photos == len(ids)
     assert found.trustworthiness is None  # of so few
+
+
+def test_tsne_map_holds_the_same_photos_and_new_points_lie_where_it_places_them(
+    opened: OpenIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing.hardness_photos, "MAPPED", 12)  # so that some photos are new to the map
+    lens, anchor = HardnessLens(opened), opened.catalogue.items("blue-left")[0]
+    flat, found = lens.map(), lens.map("tsne")
+    assert [dot.id for dot in found.dots] == [dot.id for dot in flat.dots]
+    assert (flat.kind, found.kind, found.share, found.photos) == ("pca", "tsne", None, flat.photos)
+    look, plain = lens.look(anchor.id, kind="tsne"), lens.look(anchor.id)
+    assert (look.map, plain.map) == ("tsne", "pca")
+    vectors = unnormalised(opened)
+    items = {item.id: item for item in opened.catalogue.items()}
+    reference = Tsne(np.stack([items[dot.id].vector for dot in found.dots]))
+    places = {dot.id: dot.at for dot in found.dots}
+    for dot, at in zip(found.dots, reference.placed, strict=True):
+        assert dot.at == pytest.approx(at, abs=1e-4)
+    for photo in [look.anchor, look.positive, *look.positives, *look.neighbors, *(negative.photo for negative in look.negatives)]:
+        expected = places.get(photo.id) or reference.place(items[photo.id].vector[None])[0]
+        assert photo.at == pytest.approx(expected, abs=0.05)
+    assert set(places) < {photo.id for photo in [look.anchor, *look.neighbors]}
+    for negative in look.negatives:
+        step = vectors[negative.photo.id] - vectors[anchor.id]
+        pulled = [vectors[anchor.id] + step * distance / negative.photo.distance for distance in negative.pulled]
+        expected = reference.place(np.stack(pulled).astype(np.float32))
+        np.testing.assert_allclose(negative.pulled_at, expected, atol=0.05)
+    assert [n.reembedded for n in look.negatives] == [n.reembedded for n in plain.negatives]
 
 
 def test_another_positive_can_be_chosen_and_a_stranger_cannot(opened: OpenIndex) -> None:
