@@ -10,7 +10,6 @@ from typing import Any
 from app.galleries import Galleries
 from app.questions import Question
 from app.thumbnails import UnknownItem, known_path
-from indexing.grouping import group_copies
 from indexing.preprocess import Window
 from indexing.queries import Query, find
 from indexing.regions import explain
@@ -44,6 +43,8 @@ def search(opened: OpenIndex, asked: Question) -> dict[str, Any]:
         results = find(opened, query, k=2 * asked.k if asked.group else asked.k, where=asked.where)
     copies = None
     if asked.group:
+        from indexing.grouping import group_copies  # here, not above: scipy takes most of a second, and the server has to start
+
         with DECODING:
             results, copies = group_copies(opened, results, asked.k)
     elapsed_ms, weights = 1000 * (time.perf_counter() - started), query.weights if query.has_examples else None
