@@ -71,8 +71,10 @@ def serve(
 
         from app.request_log import configure_logging
         from app.server import Service, create_app
+        from indexing.memory import return_freed_memory
         from indexing.workspace import Workspace
 
+        return_freed_memory()
         if log_format is not None:
             configure_logging(log_format)
         place = Workspace(workspace)
