@@ -35,8 +35,8 @@ class Copy(BaseModel):
     kind: str = Field(description="How it was copied, such as identical or mirrored.")
 
 
-class Found(BaseModel):
-    """A result of a search."""
+class Photo(BaseModel):
+    """A photo of an index."""
 
     id: int
     path: str = Field(description="Relative to the gallery.")
@@ -44,6 +44,11 @@ class Found(BaseModel):
     attributes: dict[str, str]
     width: int | None = Field(description="Of the upright original, in pixels, like the height; null where it is not known.")
     height: int | None
+
+
+class Found(Photo):
+    """A result of a search."""
+
     score: float = Field(description="Cosine similarity to the query, −1 to 1.")
     verdict: Verdict | None = Field(description="What the score says; null where the index is not calibrated.")
     copies: list[Copy] | None = Field(default=None, description="What the result stands for, where copies were grouped.")
@@ -172,15 +177,9 @@ class WhyAnswer(BaseModel):
     )
 
 
-class ItemAnswer(BaseModel):
+class ItemAnswer(Photo):
     """What an index knows of a photo; null is what it does not know of a vector from a table."""
 
-    id: int
-    path: str = Field(description="Relative to the gallery.")
-    label: str | None
-    attributes: dict[str, str]
-    width: int | None = Field(description="Of the upright original, in pixels, like the height.")
-    height: int | None
     size: int | None = Field(description="Bytes of the file.")
     changed: str | None = Field(description="When the file was last changed, ISO 8601 in UTC.")
     model: str = Field(description="Fingerprint of the encoder that gave its vector.")

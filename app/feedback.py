@@ -14,9 +14,9 @@ from app.api import IndexName
 from app.galleries import Galleries
 from app.handlers import DECODING
 from app.questions import ItemId, read_json
-from app.thumbnails import UnknownItem, known_path
+from app.thumbnails import known_path
 from app.uploads import Sent, Upload, read_sent
-from indexing.errors import HdmlError
+from indexing.errors import HdmlError, UnknownItem
 from indexing.marks import QUERY_SIDE, Mark, QueryPhoto
 from indexing.pictures import draw
 

@@ -2,9 +2,11 @@
 
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from indexing.catalogue import CATALOGUE
+from indexing.encoder import is_imported
 from indexing.errors import HdmlError
 from indexing.generation import Generation
 from indexing.hardness import HardnessLens
@@ -85,6 +87,25 @@ def served_indexes(workspace: Workspace, default: Path | None) -> list[IndexInfo
         return found
     first = read_index_info(default)
     return [first, *(index for index in found if index.name != first.name)]
+
+
+def make_ready(galleries: Galleries) -> dict[str, str | None]:
+    """Open the index that answers when none is named, and its encoder, unless they are; raises HdmlError where that fails."""
+    opened = galleries.index()
+    moment = opened.present()
+    if not is_imported(moment.model):
+        opened.encoder_of(moment)
+    return {"status": "ready", "index": opened.name, "model": moment.model}
+
+
+def warm(galleries: Galleries) -> None:
+    """Make ready in a thread of its own; whoever asks first is told what is wrong."""
+
+    def open_all() -> None:
+        with suppress(HdmlError):
+            make_ready(galleries)
+
+    threading.Thread(target=open_all, daemon=True).start()
 
 
 class _KeptOpen:

@@ -9,8 +9,6 @@ from typing import Any
 
 from app.galleries import Galleries
 from app.questions import Question
-from app.thumbnails import UnknownItem, known_path
-from indexing.grouping import group_copies
 from indexing.preprocess import Window
 from indexing.queries import Query, find
 from indexing.regions import explain
@@ -37,13 +35,14 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
 
 
 def search(opened: OpenIndex, asked: Question) -> dict[str, Any]:
-    """Answer a question; raises UnknownItem for an item that is not there, and HdmlError as find does."""
+    """Answer a question; raises HdmlError as find does."""
     started, query = time.perf_counter(), asked.query
-    check_known(opened, query)
     with DECODING if query.decodes else nullcontext():
         results = find(opened, query, k=2 * asked.k if asked.group else asked.k, where=asked.where)
     copies = None
     if asked.group:
+        from indexing.grouping import group_copies  # here, not above: scipy takes most of a second, and the server has to start
+
         with DECODING:
             results, copies = group_copies(opened, results, asked.k)
     elapsed_ms, weights = 1000 * (time.perf_counter() - started), query.weights if query.has_examples else None
@@ -60,9 +59,7 @@ def embed(opened: OpenIndex, photo: bytes, crop: Window | None) -> dict[str, Any
 
 
 def why(opened: OpenIndex, query: Query, item_id: int) -> dict[str, Any]:
-    """Which regions of a query and of an item matter for their match; raises UnknownItem, and as explain does."""
-    check_known(opened, query)
-    known_path(opened, item_id)
+    """Which regions of a query and of an item matter for their match; raises as explain does."""
     with DECODING:
         found = explain(opened, query, item_id)
     return {
@@ -76,14 +73,6 @@ def why(opened: OpenIndex, query: Query, item_id: int) -> dict[str, Any]:
     }
 
 
-def check_known(opened: OpenIndex, query: Query) -> None:
-    """Raise UnknownItem when a query speaks of an item that is not there."""
-    known = opened.catalogue.known(query.items) if query.items else {}
-    for item_id in query.items:
-        if item_id not in known:
-            raise UnknownItem(f"the index {opened.name} has no item with id {item_id}")
-
-
 def describe_query(query: Query, name: str | None) -> str:
     """What is searched by, in a word or two."""
     if query.item is not None:
@@ -93,7 +82,6 @@ def describe_query(query: Query, name: str | None) -> str:
 
 def describe_item(opened: OpenIndex, item_id: int) -> dict[str, Any]:
     """What an index knows of a photo; of one from a table of vectors, its file is not known. Raises UnknownItem."""
-    known_path(opened, item_id)
     item = opened.item(item_id)
     (record,) = opened.catalogue.photo_records([item_id]) or (None,)
     return {

@@ -10,8 +10,8 @@ from typing import Any
 
 from app.drawing import to_pdf, to_png, to_svg
 from app.figures import ruler_figure
-from app.thumbnails import Thumbnails, UnknownItem
-from indexing.errors import HdmlError
+from app.thumbnails import Thumbnails
+from indexing.errors import HdmlError, UnknownItem
 from indexing.hardness import HardnessLens, Look, Map, MapKind, Replay
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates

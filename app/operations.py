@@ -6,20 +6,10 @@ import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from app.galleries import Galleries
+from app.galleries import Galleries, make_ready
 from app.metrics import CONTENT_TYPE, Metrics
 from app.problems import problem
-from indexing.encoder import is_imported
 from indexing.errors import HdmlError
-
-
-def make_ready(galleries: Galleries) -> dict[str, str | None]:
-    """Open the index that answers when none is named, and its encoder, unless they are; raises HdmlError where that fails."""
-    opened = galleries.index()
-    moment = opened.present()
-    if not is_imported(moment.model):
-        opened.encoder_of(moment)
-    return {"status": "ready", "index": opened.name, "model": moment.model}
 
 
 def make_router(galleries: Galleries, metrics: Metrics) -> APIRouter:

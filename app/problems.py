@@ -9,8 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.galleries import UnknownIndex
-from app.thumbnails import UnknownItem
-from indexing.errors import HdmlError, UnreadableImage
+from indexing.errors import HdmlError, UnknownItem, UnreadableImage
 
 
 def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -12,10 +12,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from app.galleries import Galleries
-from app.thumbnails import UnknownItem
 from indexing.checksum import checksum
 from indexing.encoder import ENCODER, INT8_ENCODER
-from indexing.errors import HdmlError
+from indexing.errors import HdmlError, UnknownItem
 from indexing.workspace import IndexInfo
 
 RECORD, LOG = "run.json", "log.jsonl"

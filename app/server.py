@@ -1,8 +1,7 @@
 """The web server: routes, page and the checks in front of both."""
 
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from app.problems import add_problem_handlers
 from app.request_log import Observed
 from app.thumbnails import KEPT, Thumbnails
 from app.tokens import Token
-from indexing.errors import HdmlError
 from indexing.workspace import Workspace
 
 
@@ -34,7 +32,6 @@ class Service:
         rate: questions a second of one client that is not on this machine, averaged over ten seconds; 0 for no limit.
         at_once: questions that are worked on or wait; more are refused for the moment.
         thumbnails: bytes of thumbnails that are kept on disk; 0 keeps none.
-        warm: whether the index is opened when the server starts, not when it is first asked for.
     """
 
     token: Token | None = None
@@ -42,7 +39,6 @@ class Service:
     rate: float = RATE
     at_once: int = AT_ONCE
     thumbnails: int = KEPT
-    warm: bool = False
 
 
 def create_app(
@@ -60,17 +56,23 @@ def create_app(
         index: folder of the index that answers when none is named, inside the workspace or not; the last updated one if not
             given.
         device: ``auto``, ``cpu`` or ``cuda``.
+        page, service: as for :func:`create_app_over`.
+    """
+    return create_app_over(Galleries(workspace, default=index, device=device), page=page, service=service)
+
+
+def create_app_over(galleries: Galleries, *, page: bool = True, service: Service = Service()) -> FastAPI:
+    """The same over galleries that may be open already; they are closed when the app ends.
+
+    Args:
         page: whether the page is served beside the routes; importing what it needs takes seconds.
         service: who may ask, and how much.
     """
-    galleries = Galleries(workspace, default=index, device=device)
-    thumbnails = Thumbnails(workspace.root / "cache" / "thumbnails", limit=service.thumbnails)
+    thumbnails = Thumbnails(galleries.workspace.root / "cache" / "thumbnails", limit=service.thumbnails)
     metrics = Metrics(galleries, thumbnails)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if service.warm:
-            threading.Thread(target=_warm, args=(galleries,), daemon=True).start()
         yield
         galleries.close()
 
@@ -99,9 +101,3 @@ def create_app(
 
         mount_page(served)
     return served
-
-
-def _warm(galleries: Galleries) -> None:
-    # Whoever asks first is told what is wrong.
-    with suppress(HdmlError):
-        operations.make_ready(galleries)

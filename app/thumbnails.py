@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from indexing.device import available_cores
-from indexing.errors import HdmlError, UnreadableImage
+from indexing.errors import UnknownItem, UnreadableImage
 from indexing.pictures import PICTURES, draw, has_pictures, kept_picture
 from indexing.search import OpenIndex
 
@@ -22,10 +22,6 @@ _AFTER_TRIMMING = 0.9  # of what may be kept, so that not every thumbnail needs 
 _USED_AGAIN = 3600.0  # seconds; a file's time of last use is written no more often
 _DRAWN_AS = "1"  # changes when thumbnails are to be drawn otherwise
 _DIGEST = 16  # bytes
-
-
-class UnknownItem(HdmlError):
-    """A request names an item that the index does not have, or whose file is gone."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """``hdml index --from-parquet``, ``--from-npy``, ``--export-parquet`` and ``--export-npy``: vectors from and to other tools."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ def import_vectors(
     encoder: str | None,
     model: str | None,
     plan: "Plan | None",
+    remove: Sequence[str] = (),
+    restore: Sequence[str] = (),
+    false_matches: float | None = None,
 ) -> "ImportReport":
     """Put a table of vectors into the index of a folder, by default the table's own, and tell what was done."""
     from indexing.exchange import import_table
@@ -48,13 +52,18 @@ def import_vectors(
             encoder=None if encoder is None else place.find_encoder(encoder),
             model=model,
             plan=plan,
+            remove=remove,
+            restore=restore,
+            false_matches=false_matches,
             progress=lambda done, total: display.advance("Importing vectors", done, total),
         )
     display.list_failures(report.failed)
     display.say(
         f"Wrote {index_dir}, model {report.model}: {report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
-        f"{len(report.failed)} failed"
+        f"{report.removed} removed, {len(report.failed)} failed"
     )
+    if report.left_out:
+        display.say(f"{report.left_out} rows are left out, as --remove says.")
     if report.relabelled:
         display.say(f"{report.relabelled} of the unchanged have another label or other attributes than before.")
     if report.kept:

@@ -160,6 +160,9 @@ def index(
             encoder=encoder,
             model=model,
             plan=plan,
+            remove=remove or (),
+            restore=restore or (),
+            false_matches=false_matches,
         )
         if json_output:
             print_json(as_json(imported))

@@ -67,20 +67,27 @@ def serve(
     asked = bundle or index
     token, generated = _token(host, token_file, insecure=insecure)
     with listen(port, host) as listening:
+        from app.galleries import Galleries, warm
+        from indexing.memory import return_freed_memory
+        from indexing.workspace import Workspace
+
+        return_freed_memory()
+        place = Workspace(workspace)
+        found: Path | None = place.find_index(asked).resolve() if asked is not None else None
+        galleries = Galleries(place, default=found, device=device)
+        warm(galleries)  # the network is loaded while what answers over HTTP is imported
+        _say_what_is_served(place, found)
+
         import uvicorn
 
         from app.request_log import configure_logging
-        from app.server import Service, create_app
-        from indexing.workspace import Workspace
+        from app.server import Service, create_app_over
 
         if log_format is not None:
             configure_logging(log_format)
-        place = Workspace(workspace)
-        found: Path | None = place.find_index(asked).resolve() if asked is not None else None
-        _say_what_is_served(place, found)
         names = (*([] if host in _ANY else [_in_address(host)]), *(name or []))
-        service = Service(token=token, names=names, rate=rate_limit, thumbnails=thumbnail_cache * 1024**2, warm=True)
-        api = create_app(place, index=found, device=device, page=not api_only, service=service)
+        service = Service(token=token, names=names, rate=rate_limit, thumbnails=thumbnail_cache * 1024**2)
+        api = create_app_over(galleries, page=not api_only, service=service)
         address = f"http://{_in_address(HOST if host in _ANY else host)}:{port}"
         typer.echo(f"{'Programs are answered at' if api_only else 'Open'} {address}{_access(token, generated)}; Ctrl-C ends it.")
         # Open pages keep their connections, which end at once; questions that are under way are answered.

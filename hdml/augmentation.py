@@ -1,6 +1,5 @@
 """Training's own view of the photos: decoded once, and another crop of each in every batch."""
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from hdml.data import Photo
+from indexing.device import available_cores
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.memory import available_memory
 from indexing.preprocess import IMAGENET_MEAN, IMAGENET_STD, open_rgb
@@ -72,7 +72,7 @@ class TrainingPhotos:
             return pixels
 
         failures = {}
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             for photo, result in zip(photos, pool.map(decode, photos), strict=True):
                 if isinstance(result, str):
                     failures[photo] = result

@@ -1,6 +1,5 @@
 """Embedding photo files with torch: the path that training reports on, and that export is held to."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hdml.model import EncoderNetwork
+from indexing.device import available_cores
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.preprocess import Box, Preprocessing, load_array
 
@@ -50,7 +50,7 @@ def embed_photos(
         except UnreadableImage as error:
             raise HdmlError(f"{file}: {error}") from error
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(available_cores()) as pool, torch.inference_mode():
         for start in range(0, len(files), _BATCH):
             images = np.stack(list(pool.map(load, files[start : start + _BATCH], parts[start : start + _BATCH])))
             batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)

@@ -5,7 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from indexing.audit import FEW, Audit
-from indexing.page import in_bytes, picture, printable, templates, write_whole
+from indexing.page import in_bytes, picture, printable, templates
+from indexing.writing import write_whole
 
 HTML, JSON = "report.html", "report.json"
 SHOWN = 60  # findings of a kind that the page has photos of

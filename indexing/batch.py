@@ -15,6 +15,7 @@ from indexing.filters import Filter
 from indexing.gallery import Failure, check_gallery, walk_gallery
 from indexing.indexer import embed_files
 from indexing.search import MinScore, OpenIndex, answer
+from indexing.writing import appearing
 
 COLUMNS = ("query", "rank", "id", "path", "label", "attributes", "score", "verdict", "reason")  # attributes as a JSON object
 _ROWS_AT_A_TIME = 10_000
@@ -95,15 +96,8 @@ def search_folder(
                     progress(done, len(photos))
         yield from ({"query": failure.path, "reason": failure.reason} for failure in batch.failed)
 
-    unfinished = out.with_name(f"{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(out) as unfinished:
         _WRITERS[out.suffix](unfinished, rows())
-        unfinished.replace(out)
-    except OSError as error:
-        raise HdmlError(f"{out} cannot be written: {error.strerror or error}; free some space or choose another place") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return batch
 
 

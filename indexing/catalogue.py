@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from indexing.database import connect, in_words, transaction, understood
 from indexing.descriptions import Described, Descriptions, parse_folder_names
 from indexing.encoder import ENCODER
-from indexing.errors import HdmlError
+from indexing.errors import HdmlError, UnknownItem
 from indexing.filters import Filter
-from indexing.gallery import Failure, PhotoFile
+from indexing.gallery import Failure, PhotoFile, any_glob
 from indexing.marks import MARK, MARKS, MARKS_SCHEMA, Mark, QueryPhoto, as_mark
 from indexing.walk import DESCRIBE_ANEW, RECORD_UNREADABLE, Comparison, compare_walk
 
@@ -554,15 +554,13 @@ class Catalogue:
         return [Failure(*row) for row in self._rows("SELECT path, reason FROM items WHERE state = 'failed' ORDER BY path")]
 
     def item(self, item_id: int) -> Item:
-        """One searchable item; raises HdmlError when there is none of that id."""
+        """One searchable item; raises UnknownItem when there is none of that id."""
         try:
             items = self._items("items.id = ?", item_id)
         except OverflowError:  # larger than any number that SQLite can hold
             items = []
         if not items:
-            raise HdmlError(
-                f"the index {self.path.parent.name} must hold the item that is asked for, but has none with id {item_id}"
-            )
+            raise UnknownItem(f"the index {self.path.parent.name} has no item with id {item_id}")
         return items[0]
 
     def item_at(self, path: str) -> Item:
@@ -885,10 +883,19 @@ class Catalogue:
         ((sequence,),) = self._connection.execute(query).fetchall()
         return int(sequence)
 
-    def exclude(self, globs: Iterable[str]) -> None:
-        """Leave out the paths that match, from the next compare on."""
+    def exclude(self, globs: Iterable[str]) -> int:
+        """Leave out the paths that match: photos from the next compare on, and what a table gave at once, which is counted."""
+        globs = list(globs)
+        if not globs:
+            return 0
+        matches = any_glob(globs)
         with self._write() as connection:
             connection.executemany("INSERT OR IGNORE INTO excluded VALUES (?)", [(glob,) for glob in globs])
+            given = connection.execute("SELECT id, path FROM items WHERE source = 'table' AND state = 'ready'").fetchall()
+            left_out = [item_id for item_id, path in given if matches(path)]
+            for item_id in left_out:
+                connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
+        return len(left_out)
 
     def include(self, globs: Iterable[str]) -> None:
         """Take back globs that were excluded; raises HdmlError when one was not."""

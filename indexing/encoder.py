@@ -163,10 +163,10 @@ class Encoder:
         embeddings, norms = self.encode(load_array(source, self.preprocessing, box=crop)[None])
         return embeddings[0], float(norms[0])
 
-    def feature_maps(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The last spatial map of a batch: [B, 3, crop, crop] → [B, F, h, w]."""
-        (maps,) = self._session.run(["feature_map"], {"images": images})
-        return np.asarray(maps)
+    def look(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Unit embeddings [B, D] of a batch [B, 3, crop, crop], and its last spatial maps [B, F, h, w]."""
+        embeddings, maps = self._session.run(["embedding", "feature_map"], {"images": images})
+        return np.asarray(embeddings), np.asarray(maps)
 
 
 def read_metadata(path: Path, *, check_all: bool = False) -> EncoderMetadata:

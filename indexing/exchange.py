@@ -1,17 +1,18 @@
 """Put a table of vectors that other tools have made straight into an index."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from indexing.calibration import check_false_matches
 from indexing.catalogue import Catalogue, GivenVector, Plan, Taken, has_catalogue
 from indexing.encoder import IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError
-from indexing.gallery import Failure, check_gallery
+from indexing.gallery import Failure, any_glob, check_gallery
 from indexing.indexer import ask, create_index, merge, open_for_indexing
 from indexing.lock import indexing_alone
 from indexing.vector_tables import Rows, VectorTable
@@ -27,6 +28,8 @@ class ImportReport:
         index: the index's folder.
         model: that its vectors are of.
         added, updated, unchanged, relabelled, kept: as for :class:`Taken`.
+        removed: number of items from tables that are not found any more, because of ``remove``.
+        left_out: number of rows that were passed over for the same reason.
         failed: every row that could not be taken, by its path or its place in the table, with the reason.
         items: that can be searched now.
     """
@@ -38,6 +41,8 @@ class ImportReport:
     unchanged: int
     relabelled: int
     kept: int
+    removed: int
+    left_out: int
     failed: list[Failure]
     items: int
 
@@ -50,6 +55,9 @@ def import_table(
     encoder: Path | None = None,
     model: str | None = None,
     plan: Plan | None = None,
+    remove: Sequence[str] = (),
+    restore: Sequence[str] = (),
+    false_matches: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Put a table's vectors into a gallery's index, which is made when missing; a second time changes nothing.
@@ -63,12 +71,15 @@ def import_table(
             that has vectors and no encoder.
         model: name of the model of such an index; None takes what the table says, or its own name.
         plan: what is asked of the bases from now on; None leaves it as it is.
+        remove, restore, false_matches: as for :func:`indexing.indexer.update_index`, of rows of tables as of photos.
         progress: told how many rows of how many are done.
 
     Raises:
         HdmlError: the index is of another model, the vectors have another length than the model's, no row is usable, or another
-            process is indexing.
+            process is indexing, or a share of false matches that is none.
     """
+    if false_matches is not None:
+        check_false_matches(false_matches)
     gallery = check_gallery(gallery)
     metadata = None if encoder is None else read_metadata(encoder)
     found = has_catalogue(index_dir)
@@ -87,12 +98,19 @@ def import_table(
         if not found:
             create_index(index_dir, gallery, encoder, fingerprint=fingerprint, dimension=table.dimension)
         with open_for_indexing(index_dir) as catalogue:
+            catalogue.include(restore)
+            removed = catalogue.exclude(remove)
+            excluded = any_glob(catalogue.excluded())
             catalogue.begin_table()
-            total = Taken()
+            total, left_out = Taken(), 0
             for batch in chain([first], batches):
-                total += (taken := catalogue.take_in(batch))
+                wanted = [row for row in batch if not excluded(row.path)]
+                left_out += len(batch) - len(wanted)
+                total += (taken := catalogue.take_in(wanted))
                 failed += [Failure(path, "the table has it before; the first row counts") for path in taken.repeated]
             ask(index_dir, catalogue, plan)
+            if false_matches is not None:
+                catalogue.set_false_matches(false_matches)
             merge(index_dir, catalogue)
             catalogue.mark_updated()
             return ImportReport(
@@ -103,6 +121,8 @@ def import_table(
                 unchanged=total.unchanged,
                 relabelled=total.relabelled,
                 kept=total.kept,
+                removed=removed,
+                left_out=left_out,
                 failed=failed,
                 items=catalogue.count(),
             )

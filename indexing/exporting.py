@@ -1,8 +1,6 @@
 """Write an index as a table of vectors that other tools read: clip-retrieval's and autofaiss's Parquet and ``.npy`` layouts."""
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from indexing.catalogue import Catalogue, Item
 from indexing.descriptions import LABEL
 from indexing.errors import HdmlError
 from indexing.vector_tables import ID, NORM, OWN_ATTRIBUTE, OWN_MODEL, PATH_COLUMNS, VECTOR_COLUMNS
+from indexing.writing import appearing
 
 _PATH, _VECTOR = "image_path", "embedding"  # what clip-retrieval and autofaiss look for
 _OWN_COLUMNS = (ID, LABEL, NORM, *PATH_COLUMNS, *VECTOR_COLUMNS)
@@ -35,7 +34,7 @@ def export_parquet(index_dir: Path, file: Path, *, progress: Callable[[int, int]
     """
     from pyarrow import parquet
 
-    with Catalogue(index_dir) as catalogue, _appearing(file) as unfinished:
+    with Catalogue(index_dir) as catalogue, appearing(file) as unfinished:
         schema, total = _schema(catalogue, with_vectors=True), catalogue.count()
         done = 0
         with catalogue.all_items() as items, parquet.ParquetWriter(unfinished, schema) as writer:
@@ -61,7 +60,7 @@ def export_npy(index_dir: Path, folder: Path, *, progress: Callable[[int, int], 
     """
     if folder.exists():
         raise HdmlError(f"{folder} must be new, but it exists; choose another place or remove it")
-    with Catalogue(index_dir) as catalogue, _appearing(folder) as unfinished:
+    with Catalogue(index_dir) as catalogue, appearing(folder) as unfinished:
         for name in ("img_emb", "metadata"):
             (unfinished / name).mkdir(parents=True)
         schema, total, dimension = _schema(catalogue, with_vectors=False), catalogue.count(), catalogue.about().dimension
@@ -123,27 +122,3 @@ def _batch(items: list[Item], schema: Any) -> Any:
             name = field.name.removeprefix(OWN_ATTRIBUTE)
             columns.append(pa.array([item.attributes.get(name) for item in items], field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """The name to write a file or folder under, which gets its own when it is whole, and is removed when anything is raised."""
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        _remove(unfinished)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise HdmlError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
-        ) from error
-    finally:
-        _remove(unfinished)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

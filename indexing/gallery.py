@@ -1,8 +1,10 @@
 """Walk a gallery: any folder of photos, nested or flat."""
 
+import fnmatch
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -176,3 +178,9 @@ def _is_text(path: str) -> bool:
 def _readable(path: str) -> str:
     """The path with each undecodable byte written as an escape such as ``\\xe9``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def any_glob(globs: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a path, relative to the gallery, matches one of some globs; ``*`` matches slashes too."""
+    matches = [re.compile(fnmatch.translate(glob)).match for glob in globs]
+    return lambda path: any(match(path) for match in matches)

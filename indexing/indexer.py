@@ -1,8 +1,6 @@
 """Bring an index up to date with its gallery: embed what is new or changed, drop what is gone."""
 
-import fnmatch
 import hashlib
-import re
 import shutil
 import time
 from collections import deque
@@ -24,7 +22,7 @@ from indexing.device import available_cores, onnx_providers
 from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
-from indexing.gallery import Failure, PhotoFile, check_gallery, walk_gallery
+from indexing.gallery import Failure, PhotoFile, any_glob, check_gallery, walk_gallery
 from indexing.index import cached_sequences, remove_caches, save_cache, sequences_of
 from indexing.kinds import build_base, check_plan
 from indexing.lock import indexing_alone
@@ -127,7 +125,7 @@ def update_index(
         onnx_providers(device)
     with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
         catalogue.include(restore)
-        catalogue.exclude(remove)
+        removed = catalogue.exclude(remove)
         comparison = compare_gallery(catalogue, descriptions, retry_failed=retry_failed)
         if descriptions is not None:
             catalogue.set_descriptions(descriptions)
@@ -155,7 +153,7 @@ def update_index(
             added=total.added,
             updated=total.updated,
             moved=total.moved,
-            removed=comparison.gone - total.moved,
+            removed=removed + comparison.gone - total.moved,
             unchanged=comparison.unchanged + total.touched,
             relabelled=comparison.relabelled,
             absent=comparison.absent,
@@ -194,8 +192,8 @@ def _without_excluded(photos: Iterator[PhotoFile], globs: list[str]) -> Iterator
     """The photos whose path, relative to the gallery, matches none of the globs."""
     if not globs:
         return photos
-    excluded = [re.compile(fnmatch.translate(glob)).match for glob in globs]
-    return (photo for photo in photos if not any(matches(photo.path) for matches in excluded))
+    excluded = any_glob(globs)
+    return (photo for photo in photos if not excluded(photo.path))
 
 
 def _needed(encoder_path: Path | None, index_dir: Path) -> Path:
@@ -245,7 +243,8 @@ def _check_bound(catalogue: Catalogue, gallery: Path, encoder_path: Path | None)
     if is_imported(about.fingerprint):
         raise HdmlError(
             f"the index {index_dir} has vectors of the model {about.fingerprint.removeprefix(IMPORTED)} and no encoder, so that "
-            "photos cannot be embedded into it; import their vectors too, or index the folder into another --workspace"
+            "photos cannot be embedded into it; import their vectors too, as --remove and --restore need as well, or index the "
+            "folder into another --workspace"
         )
     own = about.encoder
     if encoder_path is None or (own.exists() and encoder_path.exists() and own.samefile(encoder_path)):

@@ -2,14 +2,12 @@
 
 import base64
 import io
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from indexing.errors import HdmlError, UnreadableImage
+from indexing.errors import UnreadableImage
 from indexing.preprocess import open_rgb
 
 _PICTURE = 200  # pixels of a photo's longer side: sharp at 100 on a fine screen
@@ -48,23 +46,3 @@ def in_bytes(value: int | None) -> str:
     if value is None:
         return "–"
     return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears when it is whole.
-
-    Raises:
-        HdmlError: it cannot be written.
-    """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise HdmlError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
-        ) from error
-    finally:
-        with suppress(OSError):  # where nothing could be written nothing can be removed
-            unfinished.unlink()

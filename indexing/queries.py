@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from indexing.generation import Generation
 from indexing.pictures import has_pictures, kept_picture
 from indexing.preprocess import ImageSource, Window
 from indexing.rocchio import DEFAULT_WEIGHTS, Weights, rocchio
-from indexing.search import OpenIndex, Result
+
+if TYPE_CHECKING:
+    from indexing.search import MinScore, OpenIndex, Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +66,28 @@ class Query:
             raise HdmlError("a crop is a part of a photo: send one, or give the id of an item")
 
 
-def find(opened: OpenIndex, query: Query, *, k: int = 10, where: Filter | None = None) -> list[Result]:
+def find(
+    opened: "OpenIndex", query: Query, *, k: int = 10, min_score: "MinScore" = None, where: Filter | None = None
+) -> "list[Result]":
     """The photos most like a query, best first, without the items that it speaks of.
 
     Args:
         k: most results wanted.
+        min_score: least score of a result.
         where: what every result has to be.
 
     Raises:
         UnreadableImage: the photo cannot be read.
-        HdmlError: the query is none, an item is not there, or as OpenIndex.search_vector.
+        UnknownItem: an item is not there.
+        HdmlError: the query is none, or as OpenIndex.search_vector.
     """
     vector, moment = embed(opened, query)
     named = query.items
-    results = opened.search_vector(vector, k=k + len(named), where=where, moment=moment)
+    results = opened.search_vector(vector, k=k + len(named), min_score=min_score, where=where, moment=moment)
     return [result for result in results if result.id not in named][:k]
 
 
-def embed(opened: OpenIndex, query: Query) -> tuple[NDArray[np.float32], Generation]:
+def embed(opened: "OpenIndex", query: Query) -> tuple[NDArray[np.float32], Generation]:
     """The direction that a query searches in [D], and the moment of the index whose encoder gave it; raises as find does."""
     query.check()
     moment, items = opened.present_items(query.items)
@@ -93,7 +100,7 @@ def embed(opened: OpenIndex, query: Query) -> tuple[NDArray[np.float32], Generat
 
 
 def _begin(
-    opened: OpenIndex, query: Query, moment: Generation, vectors: dict[int, NDArray[np.float32]]
+    opened: "OpenIndex", query: Query, moment: Generation, vectors: dict[int, NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
     """What a query is before its examples move it, of unit length."""
     if query.vector is not None:
@@ -107,7 +114,7 @@ def _begin(
 
 
 @contextmanager
-def item_read(opened: OpenIndex, item_id: int) -> Iterator[None]:
+def item_read(opened: "OpenIndex", item_id: int) -> Iterator[None]:
     """Reading an item's photo: what cannot be read any more is said of the index, not of a query."""
     try:
         yield
@@ -117,7 +124,7 @@ def item_read(opened: OpenIndex, item_id: int) -> Iterator[None]:
         ) from error
 
 
-def item_photo(opened: OpenIndex, item_id: int) -> ImageSource:
+def item_photo(opened: "OpenIndex", item_id: int) -> ImageSource:
     """An item's photo, or its small picture where the index has come without photos; raises HdmlError when there is none."""
     if not has_pictures(opened.path):
         return opened.photo_path(item_id)

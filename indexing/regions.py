@@ -1,7 +1,7 @@
 """Which regions of two photos matter for their match: what each place of the feature map embeds to, beside the other photo."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -52,25 +52,45 @@ def explain(opened: OpenIndex, query: Query, item_id: int) -> Why:
     """The regions of a query's photo and of an item's that matter for their match.
 
     Raises:
+        UnknownItem: an item is not there.
         NoRegions: the index's encoder does not average over the places of its feature map, or came without its regions.
         UnreadableImage: the query's photo cannot be read.
         HdmlError: as indexing.queries.find, or the item's photo cannot be read.
     """
-    vector, moment = embed_query(opened, query)
-    other = opened.item(item_id)
-    if other.model != moment.model:
-        raise NoRegions(f"the index {opened.name} has just been changed over to another model; look again.")
+    query.check()
+    moment, (other, *_) = opened.present_items([item_id, *query.items])
     encoder = opened.encoder_of(moment)
     look = partial(_look, encoder, RegionHead(encoder))
-    with item_read(opened, item_id):
-        seen = look(item_photo(opened, item_id), None, vector)
     asked = None
     if query.photo is not None:
-        asked = look(query.photo, query.crop, other.vector)
+        asked = look(query.photo, query.crop)
     elif query.item is not None:
         with item_read(opened, query.item):
-            asked = look(item_photo(opened, query.item), query.crop, other.vector)
-    return Why(float(vector @ other.vector), asked, seen)
+            asked = look(item_photo(opened, query.item), query.crop)
+    if query.decodes and asked is not None:  # it has been embedded by the look at it
+        query = replace(query, photo=None, item=None, crop=None, vector=asked.embedding)
+    vector, searched = embed_query(opened, query)
+    if searched.model != moment.model:
+        raise NoRegions(f"the index {opened.name} has just been changed over to another model; look again.")
+    with item_read(opened, item_id):
+        seen = look(item_photo(opened, item_id), None)
+    return Why(
+        score=float(vector @ other.vector),
+        query=None if asked is None else asked.compared_with(other.vector),
+        item=seen.compared_with(vector),
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A photo as an encoder saw it: its unit embedding [D], what each place embeds to [D, h, w], and which part it was."""
+
+    embedding: NDArray[np.float32]
+    local: NDArray[np.float32]
+    area: Window
+
+    def compared_with(self, other: NDArray[np.float32]) -> Regions:
+        return Regions(similarities(self.local, other), self.area)
 
 
 class RegionHead:
@@ -117,10 +137,10 @@ def similarities(local: NDArray[np.float32], other: NDArray[np.float32]) -> NDAr
     return np.asarray(np.clip(np.tensordot(other, local, axes=1) / lengths, -1, 1), np.float32)
 
 
-def _look(encoder: Encoder, head: RegionHead, source: ImageSource, crop: Window | None, other: NDArray[np.float32]) -> Regions:
+def _look(encoder: Encoder, head: RegionHead, source: ImageSource, crop: Window | None) -> _Seen:
     photo = decode_photo(source, shorter_side=encoder.preprocessing.resize, box=crop)
-    maps = encoder.feature_maps(to_array(photo.image, encoder.preprocessing)[None])
-    return Regions(similarities(head.local_embeddings(maps)[0], other), seen_area(photo.image.size, encoder.preprocessing, crop))
+    embeddings, maps = encoder.look(to_array(photo.image, encoder.preprocessing)[None])
+    return _Seen(embeddings[0], head.local_embeddings(maps)[0], seen_area(photo.image.size, encoder.preprocessing, crop))
 
 
 def seen_area(size: tuple[int, int], preprocessing: Preprocessing, crop: Window | None = None) -> Window:

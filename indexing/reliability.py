@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
 from indexing.calibration import LABELS, Calibration, Share, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
+from indexing.writing import write_whole
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 34, 44  # margins of a figure
@@ -71,16 +71,7 @@ def write_reliability(index_dir: Path, target: Path) -> None:
     if not isinstance(found, Calibration):
         reason = found.reason if isinstance(found, Uncalibrated) else 'nobody has looked; run "hdml index" again'
         raise HdmlError(f"a report on scores needs a calibrated index, but {index_dir.resolve().name} is not: {reason}")
-    unfinished = target.with_name(f"{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(to_html(found, index_dir.resolve().name), encoding="utf-8")
-        unfinished.replace(target)
-    except OSError as error:
-        raise HdmlError(f"{target} cannot be written: {error.strerror}; free some space or choose another place") from error
-    finally:
-        with suppress(OSError):  # where nothing can be written nothing can be removed
-            unfinished.unlink()
+    write_whole(target, to_html(found, index_dir.resolve().name))
 
 
 def to_html(found: Calibration, name: str) -> str:

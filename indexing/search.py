@@ -18,6 +18,7 @@ from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.generation import Generation, Some, next_generation, open_generation
 from indexing.preprocess import ImageSource
+from indexing.queries import Query, find
 from indexing.rocchio import Weights
 
 if TYPE_CHECKING:
@@ -156,33 +157,29 @@ class OpenIndex:
         return self.catalogue.count()
 
     def item(self, item_id: int) -> Item:
-        """An item with its vector; raises HdmlError when there is none of that id."""
+        """An item with its vector; raises UnknownItem when there is none of that id."""
         return self.catalogue.item(item_id)
 
     def present_items(self, ids: Sequence[int]) -> tuple[Generation, list[Item]]:
-        """The present moment, and items with their vectors of its model; raises HdmlError when one is not there."""
+        """The present moment, and items with their vectors of its model; raises UnknownItem when one is not there."""
         while True:
             moment, items = self.present(), [self.item(item_id) for item_id in ids]
             if all(item.model == moment.model for item in items):  # else changed over in between
                 return moment, items
 
     def photo_path(self, item_id: int) -> Path:
-        """Where an item's photo lies; raises HdmlError when there is no such item."""
+        """Where an item's photo lies; raises UnknownItem when there is no such item."""
         return self.gallery / self.item(item_id).path
 
     def search_photo(
         self, source: ImageSource, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
     ) -> list[Result]:
         """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
-        moment = self.present()
-        embedding, _ = self.encoder_of(moment).encode_photo(source)
-        return self.search_vector(embedding, k=k, min_score=min_score, where=where, moment=moment)
+        return find(self, Query(photo=source), k=k, min_score=min_score, where=where)
 
     def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
-        """The photos most like one of the index, without itself; raises HdmlError as item and search_vector do."""
-        moment, (item,) = self.present_items([item_id])
-        results = self.search_vector(item.vector, k=k + 1, min_score=min_score, where=where, moment=moment)
-        return [result for result in results if result.id != item_id][:k]
+        """The photos most like one of the index, without itself; raises UnknownItem, and HdmlError as search_vector does."""
+        return find(self, Query(item=item_id), k=k, min_score=min_score, where=where)
 
     def search_vector(
         self,
@@ -284,7 +281,8 @@ def answer(
     Raises:
         HdmlError: ``min_score`` is "auto" and the index is not calibrated.
     """
-    found, least = opened.calibration, opened.least_score(min_score)
+    found = opened.calibration
+    least = found.match if found is not None and min_score == "auto" else opened.least_score(min_score)
     kept = [result for result in results if least is None or result.score >= least]
     return {
         "query": query,

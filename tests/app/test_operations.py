@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.galleries import Galleries, warm
 from app.request_log import configure_logging, logger
 from app.server import Service, create_app
 from app.tokens import Token
@@ -45,7 +46,7 @@ def test_not_ready_without_an_index_or_its_encoder(client: TestClient, opened: O
     assert client.get("/readyz").status_code == 503
 
 
-def test_server_that_is_to_be_warm_opens_its_index_at_the_start(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_galleries_have_their_index_open_before_anybody_asks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = threading.Event()
     encoder_of = OpenIndex.encoder_of
 
@@ -55,8 +56,10 @@ def test_server_that_is_to_be_warm_opens_its_index_at_the_start(workspace: Works
         return found
 
     monkeypatch.setattr(OpenIndex, "encoder_of", note)
-    with TestClient(create_app(workspace, device="cpu", page=False, service=Service(warm=True))):
-        assert loaded.wait(30)
+    galleries = Galleries(workspace, device="cpu")
+    warm(galleries)
+    assert loaded.wait(30)
+    galleries.close()
 
 
 def test_requests_are_counted_by_route_and_nothing_that_a_client_sends_is_a_label(client: TestClient, photos: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_table_becomes_an_index_that_its_items_search(hdml: Command, table: Pa
     answer = hdml("index", "--from-parquet", table, "--json").json
     assert answer == {
         **{"index": "shop", "model": "imported-vectors", "added": 39, "updated": 0, "unchanged": 0, "relabelled": 0, "kept": 0},
-        **{"failed": [{"path": "3.jpg", "reason": "its vector is zero"}], "items": 39},
+        **{"removed": 0, "left_out": 0, "failed": [{"path": "3.jpg", "reason": "its vector is zero"}], "items": 39},
     }
     nearest = hdml("search", "--id", 1, "-k", 3, "--attribute", "colour=blue", "--json").json["results"]
     units = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -41,7 +41,7 @@ def test_a_table_becomes_an_index_that_its_items_search(hdml: Command, table: Pa
     assert (info["items"], info["model"], info["dim"]) == (39, "imported-vectors", DIMENSION)
     told = hdml("index", "--from-parquet", table).stdout
     assert "Left out: 3.jpg: its vector is zero" in told
-    assert "0 added, 0 updated, 39 unchanged, 1 failed" in told
+    assert "0 added, 0 updated, 39 unchanged, 0 removed, 1 failed" in told
 
 
 def test_an_index_without_encoder_declines_photos_in_one_sentence(hdml: Command, table: Path, photos: Path) -> None:
@@ -68,6 +68,16 @@ def test_vectors_of_an_encoder_are_searched_by_photos(hdml: Command, workspace: 
     for index in ("photos", "other"):
         found = hdml("search", photos / "red-right" / "0.jpg", "--index", index, "-k", 1, "--json", workspace=workspace).json
         assert found["results"][0]["path"] == "red-right/0.jpg"
+
+
+def test_rows_are_left_out_and_taken_back_by_globs(hdml: Command, table: Path) -> None:
+    hdml("index", "--from-parquet", table)
+    left = hdml("index", "--from-parquet", table, "--remove", "1?.jpg", "--false-matches", 0.2, "--json").json
+    assert (left["unchanged"], left["removed"], left["left_out"], left["items"]) == (29, 10, 10, 29)
+    assert "10 rows are left out" in hdml("index", "--from-parquet", table).stdout
+    back = hdml("index", "--from-parquet", table, "--restore", "1?.jpg", "--json").json
+    assert (back["unchanged"], back["added"], back["left_out"], back["items"]) == (29, 10, 0, 39)
+    assert "above 0 and at most 0.5, not 0.7" in hdml("index", "--from-parquet", table, "--false-matches", 0.7).sentence
 
 
 def test_clip_retrievals_layout_goes_round(hdml: Command, table: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_truncated_query_is_a_sentence(hdml: Command, query: Path, tmp_path: Pat
 
 def test_missing_index_and_unknown_item_are_sentences(hdml: Command, photos: Path, query: Path, tmp_path: Path) -> None:
     for item_id in (999, 99999999999999999999):
-        assert hdml("search", "--id", item_id).sentence.endswith(f"has none with id {item_id}")
+        assert hdml("search", "--id", item_id).sentence.endswith(f"has no item with id {item_id}")
     assert "has no index absent; it has photos" in hdml("search", query, "--index", "absent").sentence
     elsewhere = hdml("search", query, workspace=tmp_path / "elsewhere").sentence
     assert f"the workspace {tmp_path / 'elsewhere'} must hold an index" in elsewhere

@@ -20,6 +20,7 @@ from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, train
 from indexing.preprocess import evaluation_preprocessing
 
 CPU = torch.device("cpu")
+BACKBONE = "shufflenet_v2_x0_5"  # a thirtieth of a ResNet-18's weights, which are what takes the time here
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def photos(shapes: Path) -> LabelledPhotos:
 
 def config_of(**settings: Any) -> TrainConfig:
     defaults: dict[str, Any] = {
-        "backbone": "resnet18",
+        "backbone": BACKBONE,
         "weights": "none",
         "image_size": 32,
         "method": "hdml",
@@ -81,7 +82,7 @@ def test_tuples_are_an_anchor_a_positive_and_a_negative_of_distinct_classes(phot
 def test_what_is_logged_is_what_the_networks_give(photos: LabelledPhotos, tmp_path: Path, loss: str) -> None:
     config = config_of(loss=loss)
     torch.manual_seed(1)
-    backbone = build_backbone("resnet18", image_size=32)
+    backbone = build_backbone(BACKBONE, image_size=32)
     metric = make_loss(config, classes_per_batch=4, classes=len(photos.classes))
     trainee = Trainee(backbone, config, loss=metric, classes=len(photos.classes), window=3, device=CPU)
     assert trainee.hardness is not None

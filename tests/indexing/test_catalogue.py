@@ -103,7 +103,7 @@ def test_a_changed_photo_keeps_its_id_and_a_gone_ones_is_never_used_again(index_
         assert catalogue.item_at("a.jpg").id == first
         np.testing.assert_array_equal(catalogue.item(first).vector, vector(7))
         assert catalogue.item_at("new.jpg").id > second
-        with pytest.raises(HdmlError, match=f"has none with id {second}"):
+        with pytest.raises(HdmlError, match=f"has no item with id {second}"):
             catalogue.item(second)
         with pytest.raises(HdmlError, match=r"has none at cats/b\.jpg"):
             catalogue.item_at("cats/b.jpg")
@@ -310,7 +310,7 @@ def test_a_catalogue_is_never_put_over_another(index_dir: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("item_id", [99, 2**63, -(2**63) - 1, 99999999999999999999])
 def test_no_item_has_an_id_that_was_never_given_however_large(index_dir: Path, item_id: int) -> None:
-    with Catalogue(index_dir) as catalogue, pytest.raises(HdmlError, match=f"has none with id {item_id}"):
+    with Catalogue(index_dir) as catalogue, pytest.raises(HdmlError, match=f"has no item with id {item_id}"):
         catalogue.item(item_id)
 
 

@@ -41,7 +41,7 @@ def test_encode_a_batch_equals_one_by_one(photos: Path, tiny_encoder: Path) -> N
 def test_feature_maps_have_their_spatial_shape(photos: Path, tiny_encoder: Path) -> None:
     encoder = Encoder(tiny_encoder, device="cpu")
     image = load_array(photos / "blue-left" / "0.jpg", encoder.metadata.preprocessing)
-    assert encoder.feature_maps(np.stack([image, image])).shape == (2, 6, 4, 4)
+    assert encoder.look(np.stack([image, image]))[1].shape == (2, 6, 4, 4)
 
 
 def test_metadata_survives_writing_into_the_file(tiny_encoder: Path, tmp_path: Path) -> None:

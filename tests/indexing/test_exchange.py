@@ -349,3 +349,19 @@ def test_absolute_paths_are_kept_relative_to_the_gallery(tmp_path: Path) -> None
     report = take(write_parquet(tmp_path / "t.parquet", vectors(3), image_path=paths), tmp_path / "index", gallery=gallery)
     assert set(contents(tmp_path / "index")) == {"a/1.jpg", "b/2.jpg"}
     assert [failure.path for failure in report.failed] == ["/elsewhere/3.jpg"]
+
+
+def test_globs_leave_out_rows_of_tables_as_they_do_photos(photos: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    index_dir, paths = tmp_path / "index", ["absent/1.jpg", "absent/2.jpg", "other.jpg"]
+    update_index(photos, index_dir, tiny_encoder, device="cpu")
+    table = write_parquet(tmp_path / "table.parquet", vectors(3), image_path=paths)
+    take(table, index_dir, gallery=photos, encoder=tiny_encoder, false_matches=0.2)
+    with Catalogue(index_dir) as catalogue:
+        assert catalogue.false_matches() == 0.2
+    before = contents(index_dir)
+    report = update_index(photos, index_dir, device="cpu", remove=["absent/*", "blue-left/*"])
+    assert (report.removed, report.items) == (7, 16)
+    assert contents(index_dir) == {path: item for path, item in before.items() if not path.startswith(("absent/", "blue-left/"))}
+    assert take(table, index_dir, gallery=photos, encoder=tiny_encoder).left_out == 2
+    back = take(table, index_dir, gallery=photos, encoder=tiny_encoder, restore=["absent/*"])
+    assert (back.added, back.unchanged, back.left_out, back.items) == (2, 1, 0, 18)

@@ -110,7 +110,7 @@ def test_a_crop_of_a_lost_photo_is_said(opened: OpenIndex, photos: Path) -> None
         (Query(vector=np.zeros(32, np.float32)), "must have a direction, .* not 0.0"),
         (Query(vector=np.full(32, 1e300)), "must have a direction, .* not inf"),
         (Query(vector=np.array([np.nan, *np.ones(31)])), "must have a direction, .* not nan"),
-        (Query(item=1, more=(99,)), "has none with id 99"),
+        (Query(item=1, more=(99,)), "has no item with id 99"),
     ],
 )
 def test_what_is_no_query_is_said(opened: OpenIndex, query: Query, said: str) -> None:

@@ -48,7 +48,7 @@ def opened(tmp_path: Path, encoder: Encoder) -> Iterator[OpenIndex]:
 def test_the_mean_of_local_embeddings_is_the_embedding(encoder: Encoder, photos: Path) -> None:
     images = np.stack([load_array(photo, encoder.preprocessing) for photo in sorted(photos.glob("*/0.jpg"))])
     embeddings, norms = encoder.encode(images)
-    local = RegionHead(encoder).local_embeddings(encoder.feature_maps(images))
+    local = RegionHead(encoder).local_embeddings(encoder.look(images)[1])
     assert local.shape == (4, 32, 4, 4)
     np.testing.assert_allclose(local.mean((2, 3)), embeddings * norms[:, None], atol=1e-5)
 

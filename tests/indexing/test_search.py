@@ -19,7 +19,7 @@ from indexing import open_index
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.descriptions import Descriptions
 from indexing.encoder import read_metadata, write_metadata
-from indexing.errors import HdmlError, UnreadableImage
+from indexing.errors import HdmlError, UnknownItem, UnreadableImage
 from indexing.filters import Filter
 from indexing.gallery import walk_gallery
 from indexing.indexer import Progress, update_index
@@ -216,7 +216,7 @@ def test_an_unreadable_query_is_said(opened: OpenIndex, tmp_path: Path) -> None:
 
 
 def test_an_item_that_is_not_there_is_said(opened: OpenIndex) -> None:
-    with pytest.raises(HdmlError, match="the index photos-index must hold the item that is asked for, but has none with id 99"):
+    with pytest.raises(UnknownItem, match="the index photos-index has no item with id 99"):
         opened.search_item(99)
 
 
