@@ -55,7 +55,9 @@ export function followTabs() {
     if (tab && tab !== openTab()) writeAddress(tab, left[tab] ?? new URLSearchParams());
   });
   for (const kind of ["popstate", "hdml-turn"]) window.addEventListener(kind, showTab);
-  showTab();
+  const shown = nameOf(buttons().find((button) => button.ariaSelected === "true"));
+  if (openTab() !== "search") showTab();
+  else if (shown && shown !== "search") writeAddress(shown, new URLSearchParams(), { replace: true }); // pressed before this script was here
 }
 
 let later;
