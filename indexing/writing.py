@@ -27,7 +27,10 @@ def appearing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         with suppress(OSError):  # where nothing could be written nothing can be removed
-            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished)
+            else:
+                unfinished.unlink()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
