@@ -32,7 +32,7 @@ class Copy(BaseModel):
 
     id: int
     path: str
-    kind: str = Field(description="How it was copied, such as identical or mirrored.")
+    kind: str = Field(description="How it was copied, such as exact or mirrored.")
 
 
 class Photo(BaseModel):

@@ -15,6 +15,7 @@ from indexing.errors import HdmlError, UnknownItem
 from indexing.hardness import HardnessLens, Look, Map, MapKind, Replay
 from indexing.hardness_survey import Survey, survey
 from indexing.page import printable, templates
+from indexing.writing import write_whole
 
 LOOKS = 3  # anchors of each kind that are looked from unless one is named
 _PAGE = Path(__file__).parent / "page"
@@ -76,7 +77,7 @@ def write_report(
         "ruler.png": to_png(drawing),
     }
     for name, content in files.items():
-        _write_whole(out / name, content)
+        write_whole(out / name, content)
     return [out / name for name in files]
 
 
@@ -129,15 +130,3 @@ def _jpeg(thumbnails: Thumbnails, lens: HardnessLens, item: int, size: int) -> b
         return thumbnails.thumbnail(lens.opened, item, size).content
     except UnknownItem:
         return None  # gone since it was indexed: the page has an empty frame in its place
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise HdmlError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
-        ) from error

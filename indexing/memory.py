@@ -1,6 +1,7 @@
 """How much memory there is for the taking, and giving back what is not needed any more."""
 
 import ctypes
+import platform
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def return_freed_memory() -> None:
     By itself glibc learns from every large block that is freed to keep ones of that size, up to 32 MiB, and up to 64 MiB of them
     in every thread's arena, for good (mallopt(3), M_MMAP_THRESHOLD). What a server decodes differs in size by the thousand.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     malloc = ctypes.CDLL(None)
     for threshold in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):

@@ -88,7 +88,7 @@ def test_without_an_anchor_a_labelled_one_is_taken(client: TestClient, opened: O
 
 def test_what_there_is_no_lens_of_is_said(client: TestClient) -> None:
     for address, reason in (
-        ("?anchor=999", "no item with id 999"),
+        ("?anchor=999", "none with id 999"),
         ("/survey?label=moths", "has the label moths"),
         ("/map?index=none", "no index none"),
     ):
