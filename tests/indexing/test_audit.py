@@ -189,13 +189,13 @@ def test_interrupted_report_leaves_the_former_one_whole(
     audit = audited(gallery, tiny_encoder)
     page = write_audit(audit, tmp_path / "out")
     before = page.read_bytes()
-    whole = Path.write_text
+    whole = Path.write_bytes
 
-    def half(path: Path, text: str, **options: str) -> int:
-        whole(path, text[: len(text) // 2], **options)
+    def half(path: Path, content: bytes) -> int:
+        whole(path, content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         write_audit(audit, tmp_path / "out")
     assert page.read_bytes() == before

@@ -216,7 +216,7 @@ def test_anchor_that_can_have_no_lens_is_refused_with_the_reason(opened: OpenInd
     lens = HardnessLens(opened)
     (unlabelled,) = [item.id for item in opened.catalogue.items() if item.label is None]
     (single,) = [item.id for item in opened.catalogue.items("single")]
-    for anchor, reason in ((unlabelled, "has no label"), (single, "only photo of single"), (999, "no item with id 999")):
+    for anchor, reason in ((unlabelled, "has no label"), (single, "only photo of single"), (999, "has none with id 999")):
         with pytest.raises(NoLens, match=reason):
             lens.look(anchor)
 
