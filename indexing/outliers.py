@@ -3,13 +3,13 @@
 The distance is the mean of those to the nearest photos that are no duplicates (F. Angiulli and C. Pizzuti, "Fast outlier
 detection in high dimensional spaces", PKDD 2002, with the mean in place of the sum); what is usual are the gallery's median and
 its median absolute deviation (B. Iglewicz and D. C. Hoaglin, "How to detect and handle outliers", 1993, where the limit is 3.5;
-why it is 3 here is told in docs/audit.md).
+why it is 2.75 here is told in docs/audit.md).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-LIMIT = 3.0
+LIMIT = 2.75
 _NEAREST = 10
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation of a normal distribution
 
