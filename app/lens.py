@@ -1,16 +1,15 @@
 """The routes of the hardness lens."""
 
-import json
 import random
 from dataclasses import asdict
 from hashlib import blake2b
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import IndexName
 from app.galleries import Galleries
+from app.written import as_body, unless_known
 from indexing.hardness import MapKind, NoLens
 from indexing.hardness_survey import survey
 from indexing.search import OpenIndex
@@ -42,12 +41,9 @@ def make_router(galleries: Galleries) -> APIRouter:
         """The gallery on a plane, on which looks place what they show; ``kinds`` are the maps that there can be here."""
         found = galleries.lens(index)
         answer = {"index": found.opened.name, "model": found.model, "kinds": found.map_kinds(), **asdict(found.map(kind))}
-        body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        body = as_body(answer)
         # Every look is drawn on it, and it stays the same until the index changes: it is sent once.
-        headers = {"ETag": f'"{blake2b(body, digest_size=16).hexdigest()}"', "Cache-Control": "private, no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(body, media_type="application/json", headers=headers)
+        return unless_known(request, blake2b(body, digest_size=16).hexdigest(), body, "application/json")
 
     @router.get("/survey")
     def lens_survey(

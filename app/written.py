@@ -1,12 +1,13 @@
-"""How a route's dictionary becomes an answer: as JSON, in the thread that made it."""
+"""How what a route has found becomes an answer: as JSON, in the thread that made it; sent once, where it stays the same."""
 
 import inspect
 import json
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 
@@ -22,13 +23,25 @@ class WrittenInThread(APIRoute):
         super().__init__(path, endpoint, **options)
 
 
+def as_body(answer: Any) -> bytes:
+    """An answer as JSON."""
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def unless_known(request: Request, tag: str, content: bytes, media_type: str) -> Response:
+    """An answer that browsers keep and ask for again each time; no bytes are sent where theirs has the same tag."""
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
 def _written(endpoint: Callable[..., Any]) -> Callable[..., Response]:
     @wraps(endpoint)
     def write(*arguments: Any, **named: Any) -> Response:
         answer = endpoint(*arguments, **named)
         if isinstance(answer, Response):
             return answer
-        content = json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return Response(content.encode("utf-8", "replace"), media_type="application/json")
+        return Response(as_body(answer), media_type="application/json")
 
     return write

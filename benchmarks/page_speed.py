@@ -26,9 +26,8 @@ from playwright.sync_api import Browser, FilePayload, sync_playwright
 from reindex import make_gallery
 from served import HDML, HOST, free_port, running
 
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 THUMBNAILS = 20
 PHOTO_SIDE = 1600
 # Milliseconds, since navigation or a mark, after which some photos of an element, or all in the window, are decoded and painted.

@@ -1,4 +1,4 @@
-"""Finds the Chromium that the page's tests drive."""
+"""Finds the Chromium that the page's tests, pictures and benchmarks drive, and how they start it."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ NAMES = (
     "google-chrome-stable",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 _START_SECONDS = 30
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from hdml.comparison import Comparison
     from hdml.train import TrainProgress
@@ -107,23 +108,15 @@ class Display:
             self._compare("seen classes", record["seen"], since)
 
     def _compare(self, measured_on: str, evaluations: Mapping[str, Any], since: str) -> None:
-        from rich.table import Table
-
         title = f"Retrieval on {measured_on} ({evaluations['after']['classes']} classes){since}"
-        table = Table(title=title, title_justify="left")
-        for heading in ("", *_MEASURES):
-            table.add_column(heading, justify="left" if not heading else "right")
+        table = _table("", *_MEASURES, title=title, right=_MEASURES)
         for name, key in (("before: untrained", "before"), ("after: trained", "after")):
             table.add_row(name, *_row(evaluations[key]))
         self.console.print(table)
 
     def evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """One row of measures."""
-        from rich.table import Table
-
-        table = Table()
-        for heading in _MEASURES:
-            table.add_column(heading, justify="right")
+        table = _table(*_MEASURES, right=_MEASURES)
         table.add_row(*_row(evaluation))
         self.console.print(table)
 
@@ -135,15 +128,13 @@ class Display:
 
     def comparison(self, comparison: "Comparison") -> None:
         """The verdict, and a table of the arms with their differences from the reference."""
-        from rich.table import Table
-
         from hdml.comparison import points
 
         self.say(f"\n{comparison.verdict}\n")
         against = {(pair.arm, pair.measure): pair for pair in comparison.paired if pair.against == comparison.reference}
-        table = Table(title=f"{len(comparison.arms[0].map_at_r)} seeds", title_justify="left")
-        for heading in ("arm", "R@1", "MAP@R", f"MAP@R against {comparison.reference}", "verdict", "seconds"):
-            table.add_column(heading, justify="left" if heading in ("arm", "verdict") else "right")
+        figures = ("R@1", "MAP@R", f"MAP@R against {comparison.reference}")
+        title = f"{len(comparison.arms[0].map_at_r)} seeds"
+        table = _table("arm", *figures, "verdict", "seconds", title=title, right=(*figures, "seconds"))
         for arm in comparison.arms:
             pair = against.get((arm.name, "map_at_r"))
             told = (
@@ -157,13 +148,9 @@ class Display:
 
     def losses(self) -> None:
         """All losses by name, with what each takes."""
-        from rich.table import Table
-
         from hdml.metric_losses import LOSSES
 
-        table = Table()
-        for heading in ("loss", "HDML", "photos per class", "options and defaults", "from"):
-            table.add_column(heading)
+        table = _table("loss", "HDML", "photos per class", "options and defaults", "from")
         for spec in LOSSES.values():
             options = ", ".join(f"{name}={value:g}" for name, value in spec.options.items())
             table.add_row(spec.name, "yes" if spec.takes_hdml else "no", str(spec.photos_per_class), options, spec.source)
@@ -190,6 +177,16 @@ class Display:
         if now - self._told >= _PLAIN_SECONDS or done == total:
             self._told = now
             self.say(f"{description} {done}/{total}  {figures}".rstrip())
+
+
+def _table(*headings: str, title: str | None = None, right: Collection[str] = ()) -> "Table":
+    """A table without rows yet; ``right`` are the headings of its columns of numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    return table
 
 
 def _row(evaluation: Mapping[str, Any]) -> list[str]:

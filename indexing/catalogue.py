@@ -786,9 +786,8 @@ class Catalogue:
         """
         with self._write() as connection:
             connection.execute(DESCRIBE_ANEW)
-            rows = connection.execute("SELECT id FROM missing WHERE state = 'ready'")
-            for (item_id,) in rows.fetchall():
-                connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
+            rows = connection.execute("SELECT id FROM missing WHERE state = 'ready'").fetchall()
+            self._take_away(connection, [item_id for (item_id,) in rows])
             for statement in _FORGET_FAILED:
                 connection.execute(f"{statement} AND id IN (SELECT id FROM missing)")
             connection.execute(RECORD_UNREADABLE)
@@ -877,6 +876,11 @@ class Catalogue:
                 connection.execute(_STORE_GIVEN_VECTORS)
         return Taken(count - updated, updated, unchanged, relabelled, kept, (*repeated, *(path for (path,) in again)))
 
+    def _take_away(self, connection: sqlite3.Connection, ids: list[int]) -> None:
+        """Items leave the search, but keep their ids and vectors."""
+        for item_id in ids:
+            connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
+
     def _next(self) -> int:
         """The sequence number of one more change."""
         query = "UPDATE meta SET value = value + 1 WHERE key = 'sequence' RETURNING value"
@@ -893,8 +897,7 @@ class Catalogue:
             connection.executemany("INSERT OR IGNORE INTO excluded VALUES (?)", [(glob,) for glob in globs])
             given = connection.execute("SELECT id, path FROM items WHERE source = 'table' AND state = 'ready'").fetchall()
             left_out = [item_id for item_id, path in given if matches(path)]
-            for item_id in left_out:
-                connection.execute("UPDATE items SET state = 'gone', changed = ? WHERE id = ?", (self._next(), item_id))
+            self._take_away(connection, left_out)
         return len(left_out)
 
     def include(self, globs: Iterable[str]) -> None:

@@ -89,11 +89,9 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
         raise HdmlError(
             f"{gallery} must be a folder of photos, but it cannot be listed: {error.strerror}; change its permissions"
         ) from error
-    label: str | None
-    entries: Iterator[_Entry]
-    below, label, entries = "", None, iter(listed)
-    outer: list[tuple[str, str | None, Iterator[_Entry]]] = []
-    while True:
+    folders: list[tuple[str, str | None, Iterator[_Entry]]] = [("", None, iter(listed))]  # the one that is looked through last
+    while folders:
+        below, label, entries = folders[-1]
         for name, entry in entries:
             if not name.endswith("/"):
                 yield _photo_file(entry, below + name, label)
@@ -104,13 +102,10 @@ def walk_gallery(gallery: Path) -> Iterator[PhotoFile]:
                 reason = f"the folder cannot be listed: {error.strerror}"
                 yield PhotoFile(_readable(below + entry.name), None, reason=reason, unseen=True)
                 continue
-            outer.append((below, label, entries))
-            below, label, entries = below + name, label or entry.name, iter(listed)
+            folders.append((below + name, label or entry.name, iter(listed)))
             break
         else:
-            if not outer:
-                return
-            below, label, entries = outer.pop()
+            folders.pop()
 
 
 def _list_folder(folder: str, entered: set[tuple[int, int]]) -> list[_Entry]:

@@ -138,18 +138,7 @@ class OpenIndex:
 
     def least_score(self, min_score: MinScore) -> float | None:
         """The number that a least score stands for; raises HdmlError for "auto" where the index is not calibrated."""
-        if min_score != "auto":
-            return min_score
-        match read_calibration(self.catalogue):
-            case Calibration(match=least):
-                return least
-            case Uncalibrated(reason=reason):
-                raise HdmlError(
-                    f"a least score of auto needs a calibrated index, but {self.name} is not: {reason}; give a number"
-                )
-        raise HdmlError(
-            f'a least score of auto needs a calibrated index, but {self.name} is not yet; run "hdml index" again or give a number'
-        )
+        return min_score if min_score != "auto" else _least_match(read_calibration(self.catalogue), self.name)
 
     @property
     def item_count(self) -> int:
@@ -260,6 +249,18 @@ def label_votes(results: list[Result]) -> list[dict[str, Any]]:
     return [{"label": label, "results": count} for label, count in votes.most_common()]
 
 
+def _least_match(known: Calibration | Uncalibrated | None, name: str) -> float:
+    """The least score that is a match, from what is known of an index's scores; raises HdmlError where that is too little."""
+    match known:
+        case Calibration(match=least):
+            return least
+        case Uncalibrated(reason=reason):
+            raise HdmlError(f"a least score of auto needs a calibrated index, but {name} is not: {reason}; give a number")
+    raise HdmlError(
+        f'a least score of auto needs a calibrated index, but {name} is not yet; run "hdml index" again or give a number'
+    )
+
+
 def answer(
     query: str,
     opened: OpenIndex,
@@ -281,8 +282,9 @@ def answer(
     Raises:
         HdmlError: ``min_score`` is "auto" and the index is not calibrated.
     """
-    found = opened.calibration
-    least = found.match if found is not None and min_score == "auto" else opened.least_score(min_score)
+    known = read_calibration(opened.catalogue)
+    least = min_score if min_score != "auto" else _least_match(known, opened.name)
+    found = known if isinstance(known, Calibration) else None
     kept = [result for result in results if least is None or result.score >= least]
     return {
         "query": query,

@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from app.server import create_app
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 from indexing.workspace import Workspace
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -28,7 +28,6 @@ SHOWN = {
     *("lens-dark-1440", "search-light-390", "lens-light-390"),
 }
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 # Whether every picture of an element that lies in the window is loaded.
 DRAWN = """(name) => [...document.querySelector(name).shadowRoot.querySelectorAll("img")].every((img) => {
     const { top, left } = img.getBoundingClientRect();

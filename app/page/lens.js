@@ -176,9 +176,9 @@ class HardnessLens extends OverIndexes {
     this.status.textContent =
       `${look.anchor.path} · λ = ${look.shares[look.own].toFixed(3)}, the model’s own · ` +
       `${kept} of ${look.negatives.length} synthetics keep their label · model ${look.model}`;
-    const { anchor, positive } = look, asked = new URLSearchParams({ index: this.index, anchor: anchor.id, positive: positive.id });
+    const { anchor, positive } = look, asked = new URLSearchParams({ index, anchor: anchor.id, positive: positive.id });
     Object.assign(this.numbers, { href: `/v1/lens?${asked}`, download: `lens-${anchor.id}.json`, hidden: false });
-    keepLook(this.index, anchor.id);
+    keepLook(index, anchor.id);
     this.labels.value = look.anchor.label;
     this.listStarts();
     this.view.replaceChildren(stage(look, map, { ...this.context, kind: this.mapKind, mapOn: (kind) => this.placed(look, index, kind) }).node);

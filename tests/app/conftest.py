@@ -12,11 +12,11 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from app.server import create_app
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
-from tools.screenshots import FLAGS, serving
+from tools.screenshots import serving
 
 WIDER_THAN_WINDOW = "() => document.documentElement.scrollWidth - innerWidth"
 _CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]

@@ -9,12 +9,11 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from app.hardness_report import look_around, to_html, write_report
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 from indexing.errors import HdmlError
 from indexing.hardness import HardnessLens
 from indexing.indexer import update_index
 from indexing.search import OpenIndex
-from tools.screenshots import FLAGS
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from playwright.sync_api import expect, sync_playwright
 from app.access import COOKIE
 from app.server import Service, create_app
 from app.tokens import Token
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 from indexing.workspace import Workspace
-from tools.screenshots import FLAGS
 
 SECRET = "a-secret-for-tests-0123456789"
 

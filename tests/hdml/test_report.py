@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from cli.chromium import find_chromium
+from cli.chromium import FLAGS, find_chromium
 from hdml.comparison import Answer, Comparison, Disagreement, conclude
 from hdml.report import (
     SHOWN_DISAGREEMENTS,
@@ -29,7 +29,6 @@ from hdml.report import (
 )
 from tests.hdml.conftest import arm, pair
 from tests.hdml.elements import Elements
-from tools.screenshots import FLAGS
 
 HOSTILE = (
     """</h1></style><script>document.title='taken'</script><img src=x onerror="document.title='taken'">{{ 7 * 7 }} | `a` & '"""
