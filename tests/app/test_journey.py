@@ -21,7 +21,8 @@ MOST = 60  # presses of Tab that anything of the page may be away
 
 @pytest.fixture
 def page(page: Page) -> Page:
-    """The page, whose tabs answer."""
+    """The page, whose tabs answer, and whose choosers of files come to the test from the start."""
+    page.on("filechooser", lambda _: None)  # else Playwright asks for them only with the key that opens one, and may be too late
     expect(page.locator("photo-search .card")).to_have_count(4)
     return page
 

@@ -22,6 +22,13 @@ ALONE = """<!doctype html><html lang="en"><head><title>The lens</title><link rel
 <body><hardness-lens></hardness-lens></body></html>"""
 # What the Lens button of a card does.
 LOOK = "async ([index, id]) => (await import('/page/dom.js')).openLens(index, id)"
+# The same, until what it shows has taken the place of the look before, which may have been one from the same photo.
+LOOKED = """async ([index, id]) => {
+    const view = document.querySelector("hardness-lens").shadowRoot.querySelector(".lens > .stage");
+    const shown = new Promise((done) => new MutationObserver(done).observe(view, { childList: true }));
+    (await import("/page/dom.js")).openLens(index, id);
+    await shown;
+}"""
 # Horizontal places of a kind of mark of the ruler, from top to bottom, and of the ends of its scale: 0 and the last tick.
 MARKS = """(kind) => {
     const root = document.querySelector("hardness-lens").shadowRoot, ruler = root.querySelector(".hero svg.ruler");
@@ -115,7 +122,7 @@ def watched(context: BrowserContext, address: str) -> Iterator[Page]:
 def look_from(page: Page, opened: OpenIndex, label: str) -> Look:
     """Look from the first photo of a label, on the page and here."""
     anchor = opened.catalogue.items(label)[0]
-    page.evaluate(LOOK, [opened.name, anchor.id])
+    page.evaluate(LOOKED, [opened.name, anchor.id])
     expect(page.locator("hardness-lens .status")).to_contain_text(anchor.path)
     return HardnessLens(opened).look(anchor.id)
 
