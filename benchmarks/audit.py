@@ -4,9 +4,9 @@
 
 A set is drawn as the built-in one is and faults are planted in it, both by its seed (planted_faults.py). The encoder is a
 ResNet-18 at 64 px that has not been trained on it, with the weights of FILE or with random ones. A peer is cleanvision,
-imagededup, cleanlab or fiftyone, with the Python that it is installed for (benchmarks/peers/ says which versions); those that take
-embeddings get the same ones. Of duplicates a pair is found when a tool puts both photos together. Precision of a kind counts as
-false every pair that was not planted at all.
+imagededup, cleanlab or fiftyone, with the Python that it is installed for (benchmarks/peers/ says which versions); those that
+take embeddings get the same ones. Of duplicates a pair is found when a tool puts both photos together. Precision of a kind counts
+as false every pair that was not planted at all.
 """
 
 import argparse
