@@ -142,12 +142,12 @@ def table(sets: list[dict[str, dict[str, Any]]]) -> str:
 
 
 def _cell(found: list[dict[str, float | None]]) -> str:
-    """Sets where a tool flags nothing have no precision and stay out of its mean."""
+    """Mean ± standard deviation, the mean alone where all sets agree; a set where nothing is flagged has no precision."""
     means = {}
     for measured in ("precision", "recall", "average_precision"):
         values = [value for figures in found if (value := figures.get(measured)) is not None]
         if values:
-            deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            deviation = f" ± {statistics.stdev(values):.3f}" if len(set(values)) > 1 else ""
             means[measured] = f"{statistics.mean(values):.3f}{deviation}"
     told = f"{means['precision']} / {means['recall']}" if "precision" in means else "–"
     return told + (f" (AP {means['average_precision']})" if "average_precision" in means else "")
