@@ -4,7 +4,7 @@
 
 VECTORS.npz holds paths, labels and vectors of the index, so that every peer that takes embeddings is given the same ones. Written
 are ``pairs`` of duplicates, ``labels`` and ``outliers`` as the peer flags them at its defaults, ``ranked`` lists where it has
-scores, and ``options`` with further settings of its own.
+scores, and ``options`` with the same of further settings.
 """
 
 import json
@@ -40,8 +40,8 @@ def imagededup(gallery, data):
 
 
 def cleanlab(gallery, data):
+    from cleanlab import Datalab
     from cleanlab.filter import find_label_issues
-    from cleanlab.outlier import OutOfDistribution
     from cleanlab.rank import get_label_quality_scores
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
@@ -55,12 +55,16 @@ def cleanlab(gallery, data):
     )
     flagged = find_label_issues(dense, predicted, return_indices_ranked_by="self_confidence")
     ranked = np.argsort(get_label_quality_scores(dense, predicted))
-    far = OutOfDistribution().fit_score(features=data["vectors"])
+    lab = Datalab(data={"path": data["paths"].tolist()}, verbosity=0)
+    lab.find_issues(features=data["vectors"], issue_types={"outlier": {}})
+    outliers = lab.get_issues("outlier")
+    score = outliers["outlier_score"].to_numpy()
     return {
         "labels": paths[flagged].tolist(),
         "ranked_labels": paths[ranked].tolist(),
-        "ranked_outliers": data["paths"][np.argsort(far)].tolist(),
-        "outliers": data["paths"][far < np.median(far) * 0.37037].tolist(),  # datalab's rule, radius 0.37037
+        "ranked_outliers": data["paths"][np.argsort(score)].tolist(),
+        "outliers": data["paths"][outliers["is_outlier_issue"].to_numpy()].tolist(),
+        "options": {"share of the median score": {"outliers": data["paths"][score < 0.37037 * np.median(score)].tolist()}},
     }
 
 
@@ -83,9 +87,8 @@ def fiftyone(gallery, data):
         asked = {} if threshold is None else {"threshold": threshold}
         index = fob.compute_near_duplicates(dataset, embeddings=data["vectors"], **asked)
         near = [(at[one], at[other[0]]) for one, others in index.neighbors_map.items() for other in others]
-        options["default" if threshold is None else str(threshold)] = sorted(
-            map(list, {tuple(sorted(pair)) for pair in [*exact, *near]})
-        )
+        pairs = sorted(map(list, {tuple(sorted(pair)) for pair in [*exact, *near]}))
+        options["default" if threshold is None else f"threshold {threshold}"] = {"pairs": pairs}
     _, labels = np.unique(data["labels"], return_inverse=True)
     large = np.bincount(labels)[labels] >= 5
     dense_names, dense = np.unique(data["labels"][large], return_inverse=True)
@@ -102,7 +105,7 @@ def fiftyone(gallery, data):
     scored = sorted(view, key=lambda sample: -sample["mistakenness"])
     unique = sorted(dataset, key=lambda sample: -sample["uniqueness"])
     return {
-        "pairs": options.pop("default"),
+        **options.pop("default"),
         "options": options,
         "ranked_labels": [at[sample.id] for sample in scored],
         "labels": [at[sample.id] for sample in scored if sample["mistakenness"] > 0.5],
