@@ -186,13 +186,14 @@ def import_set(home: Path, target: float) -> tuple[Any, Manifest]:
 
 
 def autofaiss(python: Path, home: Path, memory: int) -> tuple[dict[str, Any], Search]:
-    out = home / "autofaiss.index"
-    began = time.perf_counter()
-    command: list[str | Path] = [python, "-c", AUTOFAISS, home / "set" / "img_emb", out, f"{memory / 1e6:.0f}MB"]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    infos = json.loads(Path(f"{out}.json").read_text(encoding="utf-8"))
-    figures = {"key": infos["index_key"], "param": infos["index_param"], "build_s": round(time.perf_counter() - began, 1)}
+    """The index of ``autofaiss build_index``, which is run unless it has been, and its search."""
+    out, told = home / "autofaiss.index", home / "autofaiss.index.json"
+    if not told.exists():
+        command: list[str | Path] = [python, "-c", AUTOFAISS, home / "set" / "img_emb", out, f"{memory / 1e6:.0f}MB"]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    infos = json.loads(told.read_text(encoding="utf-8"))
     index = faiss.read_index(str(out))
+    figures = {"key": infos["index_key"], "param": infos["index_param"], "bytes": out.stat().st_size}
     return figures, lambda queries: index.search(queries, K)[1]
 
 
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--lists", type=float, nargs="+", default=LISTS, help="times √n, of the grid (default: 0.5 1 2 4)")
     parser.add_argument("--codes", nargs="+", choices=CODES, default=list(CODES), help="of the grid (default: all)")
     parser.add_argument("--no-graph", action="store_true", help="leave HNSW out of the grid, which takes long to build")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the set and the index are, or are to stay")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the set and the indexes are, or are to stay")
     parser.add_argument("--autofaiss", type=Path, metavar="PYTHON", help="interpreter of an environment with autofaiss")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     options = parser.parse_args()
