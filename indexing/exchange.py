@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from indexing.calibration import check_false_matches
-from indexing.catalogue import Catalogue, GivenVector, Plan, Taken, has_catalogue
+from indexing.catalogue import Catalogue, has_catalogue
 from indexing.encoder import IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError
 from indexing.gallery import Failure, any_glob, check_gallery
 from indexing.indexer import ask, create_index, merge, open_for_indexing
+from indexing.intake import GivenVector, Taken
+from indexing.kinds import Plan
 from indexing.lock import indexing_alone
 from indexing.vector_tables import Rows, VectorTable
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from indexing.catalogue import CATALOGUE, Catalogue, Plan
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.errors import HdmlError
 from indexing.exchange import ImportReport, import_table
 from indexing.exporting import export_npy, export_parquet
 from indexing.indexer import update_index
+from indexing.kinds import Plan
 from indexing.search import OpenIndex
 from indexing.upkeep import Forgotten, collect_garbage, verify_index
 from indexing.vector_tables import open_npy, open_parquet
