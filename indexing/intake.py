@@ -1,7 +1,7 @@
-"""Take in what a table of vectors gives, some thousand rows at a time, in tables of the connection alone."""
+"""Take in what a table of vectors gives, some thousand rows at a time: what is new and what is other than it was."""
 
+import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from operator import add
@@ -10,35 +10,25 @@ from typing import NamedTuple
 from indexing.schema import LIVE
 from indexing.sequence import next_sequence
 
-# given: the rows, each with what there is at its path; taken: the paths that the table has given so far.
-_GIVEN = """
-DROP TABLE IF EXISTS given; DROP TABLE IF EXISTS taken;
-CREATE TEMP TABLE given (
-    number INTEGER PRIMARY KEY, path TEXT UNIQUE, label TEXT, attributes TEXT, norm REAL, vector BLOB,
-    item INTEGER, state TEXT, source TEXT, same INTEGER  -- what there is at that path
-);
+# The paths that the table has given so far; a table of this connection alone.
+_TAKEN = """
+DROP TABLE IF EXISTS taken;
 CREATE TEMP TABLE taken (path TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-_FIND_GIVEN = f"""
-UPDATE given SET (item, state, source, same) = (
-    SELECT items.id, items.state, items.source, vectors.vector = given.vector
-    FROM items LEFT JOIN vectors ON vectors.item = items.id AND model = ({LIVE})
-    WHERE items.path = given.path AND items.state != 'gone')
+_TAKE = "INSERT OR IGNORE INTO taken SELECT value FROM json_each(?) RETURNING path"
+_PRESENT = f"""
+SELECT items.path, items.id, state, source, label, attributes, vector
+FROM json_each(?) CROSS JOIN items ON items.path = json_each.value AND state != 'gone'
+LEFT JOIN vectors ON item = items.id AND model = ({LIVE})
 """
-_RELABEL_GIVEN = """
-UPDATE items SET label = given.label, attributes = given.attributes FROM given
-WHERE given.same AND items.id = given.item AND (items.label IS NOT given.label OR items.attributes != given.attributes)
-"""
-_STORE_GIVEN = """
-INSERT INTO items (path, source, label, attributes, state, changed)
-SELECT path, 'table', label, attributes, 'ready', ? FROM given WHERE TRUE ORDER BY number
+_STORE = """
+INSERT INTO items (path, source, label, attributes, state, changed) VALUES (?, 'table', ?, ?, 'ready', ?)
 ON CONFLICT (path) WHERE state != 'gone' DO UPDATE SET source = 'table', size = NULL, mtime_ns = NULL, hash = NULL,
     label = excluded.label, attributes = excluded.attributes, state = 'ready', reason = NULL, width = NULL, height = NULL,
     changed = excluded.changed
 """
-_STORE_GIVEN_VECTORS = f"""
-INSERT OR REPLACE INTO vectors SELECT items.id, ({LIVE}), norm, vector
-FROM given CROSS JOIN items ON items.path = given.path AND items.state != 'gone' ORDER BY number
+_STORE_VECTOR = f"""
+INSERT OR REPLACE INTO vectors SELECT id, ({LIVE}), ?, ? FROM items WHERE path = ? AND state != 'gone'
 """
 
 
@@ -84,24 +74,35 @@ class Taken:
 
 def begin_taking(connection: sqlite3.Connection) -> None:
     """As :meth:`indexing.catalogue.Catalogue.begin_table`."""
-    connection.executescript(_GIVEN)
+    connection.executescript(_TAKEN)
 
 
 def take_rows(connection: sqlite3.Connection, rows: Iterable[GivenVector]) -> Taken:
     """As :meth:`indexing.catalogue.Catalogue.take_in`, within a transaction of its caller."""
     rows = list(rows)
-    repeated = [path for path, times in Counter(row.path for row in rows).items() if times > 1]
-    connection.execute("DELETE FROM given")
-    insert = "INSERT OR IGNORE INTO given (path, label, attributes, norm, vector) VALUES (?, ?, ?, ?, ?)"
-    connection.executemany(insert, rows)
-    again = connection.execute("DELETE FROM given WHERE path IN taken RETURNING path").fetchall()
-    connection.execute("INSERT INTO taken SELECT path FROM given")
-    connection.execute(_FIND_GIVEN)
-    kept = connection.execute("DELETE FROM given WHERE state = 'ready' AND source = 'folder'").rowcount
-    relabelled = connection.execute(_RELABEL_GIVEN).rowcount
-    unchanged = connection.execute("DELETE FROM given WHERE same").rowcount
-    ((count, updated),) = connection.execute("SELECT COUNT(*), COUNT(NULLIF(state, 'failed')) FROM given")
-    if count:
-        connection.execute(_STORE_GIVEN, (next_sequence(connection),))
-        connection.execute(_STORE_GIVEN_VECTORS)
-    return Taken(count - updated, updated, unchanged, relabelled, kept, (*repeated, *(path for (path,) in again)))
+    fresh = {path for (path,) in connection.execute(_TAKE, (json.dumps([row.path for row in rows]),))}
+    wanted, repeated = dict[str, GivenVector](), list[str]()
+    for row in rows:
+        if row.path in fresh and row.path not in wanted:
+            wanted[row.path] = row
+        else:
+            repeated.append(row.path)
+    updated, unchanged, kept, relabelled = 0, 0, 0, []
+    for path, item_id, state, source, label, attributes, vector in connection.execute(_PRESENT, (json.dumps([*wanted]),)):
+        row = wanted[path]
+        if state == "ready" and source == "folder":
+            kept += 1
+            del wanted[path]
+        elif vector == row.vector:
+            unchanged += 1
+            if (label, attributes) != (row.label, row.attributes):
+                relabelled.append((row.label, row.attributes, item_id))
+            del wanted[path]
+        else:
+            updated += state == "ready"
+    connection.executemany("UPDATE items SET label = ?, attributes = ? WHERE id = ?", relabelled)
+    if wanted:
+        changed = next_sequence(connection)
+        connection.executemany(_STORE, [(row.path, row.label, row.attributes, changed) for row in wanted.values()])
+        connection.executemany(_STORE_VECTOR, [(row.norm, row.vector, row.path) for row in wanted.values()])
+    return Taken(len(wanted) - updated, updated, unchanged, len(relabelled), kept, tuple(repeated))
