@@ -280,9 +280,7 @@ class Catalogue:
 
     def matching(self, wanted: Filter) -> NDArray[np.int64]:
         """Ids of the searchable items that a filter lets through, ascending."""
-        condition, values = wanted.sql()
-        rows = self._rows(f"SELECT id FROM items WHERE state = 'ready' AND {condition} ORDER BY id", *values)
-        return np.array([item_id for (item_id,) in rows], np.int64)
+        return self.ordered(wanted, "id")
 
     def ordered(self, where: Filter | None, order: str) -> NDArray[np.int64]:
         """Ids of the searchable items that a filter lets through, None for all, in an order of :data:`ORDERS`."""
