@@ -9,10 +9,11 @@ from typing import Any
 
 from app.galleries import Galleries
 from app.questions import Question
+from indexing.answers import answer
 from indexing.preprocess import Window
-from indexing.queries import Query, find
+from indexing.queries import Query
 from indexing.regions import explain
-from indexing.search import OpenIndex, answer
+from indexing.search import OpenIndex
 from indexing.synthesizer import SYNTHESIZER
 
 # A photo may take 600 MB while it is decoded, and its embedding every core.
@@ -35,10 +36,10 @@ def list_indexes(galleries: Galleries) -> dict[str, Any]:
 
 
 def search(opened: OpenIndex, asked: Question) -> dict[str, Any]:
-    """Answer a question; raises HdmlError as find does."""
+    """Answer a question; raises HdmlError as OpenIndex.search does."""
     started, query = time.perf_counter(), asked.query
     with DECODING if query.decodes else nullcontext():
-        results = find(opened, query, k=2 * asked.k if asked.group else asked.k, where=asked.where)
+        results = opened.search(query, k=2 * asked.k if asked.group else asked.k, where=asked.where)
     copies = None
     if asked.group:
         from indexing.grouping import group_copies  # here, not above: scipy takes most of a second, and the server has to start

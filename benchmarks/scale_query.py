@@ -9,7 +9,8 @@ in no index; the ten nearest by exact search are the truth. All searches are one
 - the grid: every kind, number of lists, number of lists probed and number of candidates below, each with the least probing that
   finds the target's share on these very queries, so that it is chosen with what ours does not see;
 - autofaiss: the index that ``autofaiss build_index`` of another environment builds from the same file, PYTHON being that
-  environment's interpreter, with the memory that ours takes, tuned as it does by itself: to its bound on the time of a query.
+  environment's interpreter (``benchmarks/peers/autofaiss-requirements.txt``), with the memory that ours takes, tuned as it does
+  by itself: to its bound on the time of a query.
 
 Ours, the fastest of the grid and autofaiss's then take turns; what counts is the ratio of the medians.
 """

@@ -32,9 +32,10 @@ from torch.nn import functional as F
 
 from hdml.budget import timed_trainee
 from hdml.butterflies import write_butterflies
+from hdml.config import TrainConfig
 from hdml.device import peak_memory
 from hdml.fit import finish_run, plan_run
-from hdml.train import TrainConfig, Trainee, choose_autocast, step_losses, update
+from hdml.trainee import Trainee, choose_autocast, step_losses, update
 from hdml.watcher import Silent
 
 CONTENDERS = ("bare", "plain", "hdml")

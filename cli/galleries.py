@@ -410,10 +410,11 @@ def search(
 
     Example: hdml search query.jpg -k 5
     """
+    from indexing.answers import answer
     from indexing.filters import Filter
     from indexing.preprocess import Window
-    from indexing.queries import Query, find
-    from indexing.search import OpenIndex, answer
+    from indexing.queries import Query
+    from indexing.search import OpenIndex
     from indexing.workspace import Workspace
 
     where = Filter.asked(labels=label, attributes=attribute, path=path, since=since, until=until, min_side=min_side)
@@ -443,7 +444,7 @@ def search(
     window = None if crop is None else Window.asked(crop)
     asked = Query(photo=photo, item=item, crop=window, more=tuple(more or ()), less=tuple(less or ()))
     try:
-        results = find(opened, asked, k=wanted, where=where)
+        results = opened.search(asked, k=wanted, where=where)
     except UnreadableImage as error:
         raise HdmlError(f"{'standard input' if query == '-' else shown}: {error}") from error
     copies = None

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos
 from hdml.sampling import Sampler
-from hdml.train import TrainConfig, TrainProgress
+from hdml.train import TrainProgress
 from hdml.watcher import Watcher
 
 FEW_CLASSES = 10

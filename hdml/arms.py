@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hdml.config import TrainConfig
 from hdml.hardness import VARIANTS, default_alpha
 from hdml.metric_losses import LOSSES, loss_spec
 from hdml.settings import SETTINGS
-from hdml.train import TrainConfig
 from indexing.errors import HdmlError
 
 MODIFIERS: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from hdml.arms import ArmSpec, trials
+from hdml.config import TrainConfig
 from hdml.measure import evaluate_network_on, measured_photos
 from hdml.model import EncoderNetwork
 from hdml.run import read_record
 from hdml.run_photos import read_run_photos
-from hdml.train import TrainConfig, Trainee, choose_autocast, make_loss, starting_backbone, step_losses, update
+from hdml.trainee import Trainee, choose_autocast, make_loss, starting_backbone, step_losses, update
 from hdml.watcher import Silent
 from indexing.errors import HdmlError
 

@@ -18,6 +18,7 @@ import hdml
 from hdml.advice import reporting, say_batches
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors, restore_modules
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos
 from hdml.device import peak_memory
 from hdml.distributed import ALONE, Processes
@@ -44,7 +45,8 @@ from hdml.run_photos import check_leaks, digest_of, read_run_photos, say_split
 from hdml.settings import decide
 from hdml.sources import read_photos
 from hdml.splits import Split, make_rule, split_photos, validation_photos
-from hdml.train import TrainConfig, make_sampler, starting_backbone, train
+from hdml.train import make_sampler, train
+from hdml.trainee import starting_backbone
 from hdml.watcher import Silent, Watcher
 from hdml.weights import WeightsUnavailable, load_backbone
 from indexing.errors import HdmlError
@@ -87,7 +89,7 @@ def plan_run(
         data_set: one of :data:`hdml.public_sets.PUBLISHED`.
         split, test_classes, hold_out: as :func:`hdml.splits.make_rule` takes them.
         refit: once a model is chosen and measured, train anew on all classes and export that one.
-        method, loss, backbone: as :class:`hdml.train.TrainConfig` has them.
+        method, loss, backbone: as :class:`hdml.config.TrainConfig` has them.
         weights: as :func:`hdml.weights.load_backbone` takes them, or ``auto``: ImageNet's where they can be had, else none.
         image_size: pixels; None takes the photos' usual shorter side in steps of 32, between 64 and 224.
         steps: None takes 30 passes over the photos of the training classes, between 200 and 3,000 steps.
@@ -96,7 +98,7 @@ def plan_run(
         classes_per_batch, photos_per_class: None takes the loss's own photos per class, two with HDML, and as many classes as
             make a batch of 64 (in the paper setting, the authors' batch).
         marks: right and wrong marks on search results, to be learned from too.
-        settings: other fields of :class:`hdml.train.TrainConfig`; None takes the setting's own.
+        settings: other fields of :class:`hdml.config.TrainConfig`; None takes the setting's own.
 
     Raises:
         HdmlError: the photos or a setting cannot be used; nothing is written.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hdml.arms import Frozen
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos
 from hdml.device import peak_memory
 from hdml.measure import embed_with_encoder, embed_with_network, evaluate_parts, measured_photos
@@ -18,7 +19,7 @@ from hdml.outcomes import write_outcomes
 from hdml.run import SPLIT, read_record, write_lists, write_record
 from hdml.run_photos import check_leaks, read_run_photos
 from hdml.splits import EvaluationSet
-from hdml.train import TrainConfig, starting_backbone
+from hdml.trainee import starting_backbone
 from hdml.watcher import Watcher
 from indexing.errors import HdmlError
 

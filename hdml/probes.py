@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from hdml.data import LabelledPhotos
 from hdml.run import PROBES, StepLog
+from hdml.trainee import Trainee
 from hdml.tuples import Tuples
 from indexing.errors import UnreadableImage
 from indexing.preprocess import evaluation_preprocessing, load_array
-
-if TYPE_CHECKING:
-    from hdml.train import Trainee
 
 TUPLES = 8
 LOOKS = 40  # over a run, besides the one before its first step
@@ -51,7 +49,7 @@ class Probes:
         """Whether a look is wanted after so many steps."""
         return self._images is not None and (steps_done % self._every == 0 or steps_done == self._steps)
 
-    def look(self, trainee: "Trainee", steps_done: int) -> None:
+    def look(self, trainee: Trainee, steps_done: int) -> None:
         """Log λ of the next step, and of each tuple its distances and whether the synthetic keeps its label."""
         assert self._images is not None
         assert trainee.hardness is not None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdml.augmentation import TrainingPhotos
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos, Photo
 from hdml.distributed import ALONE, Processes
 from hdml.feedback import learn, read_marks, tell_lesson, twins_of, with_lesson, write_lesson
@@ -15,7 +16,6 @@ from hdml.leaks import Looks, find_leaks, tell_leaks
 from hdml.measure import read_recorded, recorded_split
 from hdml.run import LEAKS, write_lists
 from hdml.splits import Split, SplitRule, groups_on_both_sides, split_photos
-from hdml.train import TrainConfig
 from hdml.watcher import Watcher
 from indexing.errors import HdmlError
 

@@ -24,7 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "warmup": 0.0,
     },
 }
-"""Fields of :class:`hdml.train.TrainConfig` that a setting sets; those of the authors are the ones for Cars196."""
+"""Fields of :class:`hdml.config.TrainConfig` that a setting sets; those of the authors are the ones for Cars196."""
 
 PAPER_BY_DATA: dict[str, dict[str, Any]] = {
     "cars196": {"beta": 1e4},
@@ -58,7 +58,7 @@ def decide(
     photos_per_class: int | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Fields of :class:`hdml.train.TrainConfig` for what a user chose; what is None, or not given, is decided here.
+    """Fields of :class:`hdml.config.TrainConfig` for what a user chose; what is None, or not given, is decided here.
 
     Args:
         data_set: one of :data:`hdml.public_sets.PUBLISHED`, for some of which the authors have settings of their own.

@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from indexing.answers import answer
 from indexing.descriptions import as_json
 from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.gallery import Failure, check_gallery, walk_gallery
 from indexing.indexer import embed_files
-from indexing.search import MinScore, OpenIndex, answer
+from indexing.search import MinScore, OpenIndex
 from indexing.writing import appearing
 
 COLUMNS = ("query", "rank", "id", "path", "label", "attributes", "score", "verdict", "reason")  # attributes as a JSON object

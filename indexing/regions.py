@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from indexing.encoder import Encoder, hdml_metadata, open_session
 from indexing.errors import HdmlError
 from indexing.preprocess import ImageSource, Preprocessing, Window, decode_photo, to_array
-from indexing.queries import Query, item_photo, item_read
-from indexing.queries import embed as embed_query
+from indexing.queries import Query
 from indexing.search import OpenIndex
 
 REGIONS = "regions.onnx"  # its name in a run's and in an index's folder, beside the encoder that it belongs to
@@ -55,7 +54,7 @@ def explain(opened: OpenIndex, query: Query, item_id: int) -> Why:
         UnknownItem: an item is not there.
         NoRegions: the index's encoder does not average over the places of its feature map, or came without its regions.
         UnreadableImage: the query's photo cannot be read.
-        HdmlError: as indexing.queries.find, or the item's photo cannot be read.
+        HdmlError: as OpenIndex.search, or the item's photo cannot be read.
     """
     query.check()
     moment, (other, *_) = opened.present_items([item_id, *query.items])
@@ -65,15 +64,15 @@ def explain(opened: OpenIndex, query: Query, item_id: int) -> Why:
     if query.photo is not None:
         asked = look(query.photo, query.crop)
     elif query.item is not None:
-        with item_read(opened, query.item):
-            asked = look(item_photo(opened, query.item), query.crop)
+        with opened.reading_item(query.item):
+            asked = look(opened.item_photo(query.item), query.crop)
     if query.decodes and asked is not None:  # it has been embedded by the look at it
         query = replace(query, photo=None, item=None, crop=None, vector=asked.embedding)
-    vector, searched = embed_query(opened, query)
+    vector, searched = opened.embed(query)
     if searched.model != moment.model:
         raise NoRegions(f"the index {opened.name} has just been changed over to another model; look again.")
-    with item_read(opened, item_id):
-        seen = look(item_photo(opened, item_id), None)
+    with opened.reading_item(item_id):
+        seen = look(opened.item_photo(item_id), None)
     return Why(
         score=float(vector @ other.vector),
         query=None if asked is None else asked.compared_with(other.vector),

@@ -1,11 +1,11 @@
 """Search an index: from a photo, an item or a vector to the nearest items."""
 
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,14 @@ from indexing.calibration import Calibration, Uncalibrated, read_calibration
 from indexing.catalogue import Catalogue
 from indexing.device import check_device
 from indexing.encoder import Encoder, is_imported
-from indexing.errors import HdmlError
+from indexing.errors import HdmlError, UnreadableImage
 from indexing.filters import Filter
 from indexing.generation import Generation, Some, next_generation, open_generation
 from indexing.items import Item
+from indexing.pictures import has_pictures, kept_picture
 from indexing.preprocess import ImageSource
-from indexing.queries import Query, find
-from indexing.rocchio import Weights
-
-if TYPE_CHECKING:
-    from indexing.grouping import Copy
+from indexing.queries import Query
+from indexing.rocchio import rocchio
 
 _FILTERS_KEPT = 8
 MinScore = float | Literal["auto"] | None
@@ -139,7 +137,7 @@ class OpenIndex:
 
     def least_score(self, min_score: MinScore) -> float | None:
         """The number that a least score stands for; raises HdmlError for "auto" where the index is not calibrated."""
-        return min_score if min_score != "auto" else _least_match(read_calibration(self.catalogue), self.name)
+        return min_score if min_score != "auto" else least_match(read_calibration(self.catalogue), self.name)
 
     @property
     def item_count(self) -> int:
@@ -161,15 +159,74 @@ class OpenIndex:
         """Where an item's photo lies; raises UnknownItem when there is no such item."""
         return self.gallery / self.item(item_id).path
 
+    def item_photo(self, item_id: int) -> ImageSource:
+        """An item's photo, or its small picture where the index has come without photos; raises HdmlError when there is none."""
+        if not has_pictures(self.path):
+            return self.photo_path(item_id)
+        kept = kept_picture(self.path, item_id)
+        if kept is None:
+            raise HdmlError(f"the index {self.name} has come without photos, and without a picture of item {item_id}")
+        return kept[0]
+
+    @contextmanager
+    def reading_item(self, item_id: int) -> Iterator[None]:
+        """Read an item's photo inside: what cannot be read any more is said of the index, not of a query."""
+        try:
+            yield
+        except UnreadableImage as error:
+            raise HdmlError(
+                f'the photo of item {item_id} cannot be read any more: {error}; bring {self.name} up to date with "hdml index"'
+            ) from error
+
+    def search(self, query: Query, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
+        """The photos most like a query, best first, without the items that it speaks of.
+
+        Args:
+            k: most results wanted.
+            min_score: least score of a result.
+            where: what every result has to be.
+
+        Raises:
+            UnreadableImage: the photo cannot be read.
+            UnknownItem: an item is not there.
+            HdmlError: the query is none, or as search_vector.
+        """
+        vector, moment = self.embed(query)
+        named = query.items
+        results = self.search_vector(vector, k=k + len(named), min_score=min_score, where=where, moment=moment)
+        return [result for result in results if result.id not in named][:k]
+
+    def embed(self, query: Query) -> tuple[NDArray[np.float32], Generation]:
+        """The direction that a query searches in [D], and the moment whose encoder gave it; raises as search does."""
+        query.check()
+        moment, items = self.present_items(query.items)
+        vectors = {item.id: item.vector for item in items}
+        begun = self._begin(query, moment, vectors)
+        if begun is not None and not query.has_examples:
+            return begun, moment
+        more, less = ([vectors[item] for item in ids] for ids in (query.more, query.less))
+        return rocchio(begun, more, less, query.weights), moment
+
+    def _begin(self, query: Query, moment: Generation, vectors: dict[int, NDArray[np.float32]]) -> NDArray[np.float32] | None:
+        """What a query is before its examples move it, of unit length."""
+        if query.vector is not None:
+            return self.unit(query.vector, moment)
+        if query.photo is not None:
+            return self.encoder_of(moment).encode_photo(query.photo, crop=query.crop)[0]
+        if query.item is None or query.crop is None:
+            return None if query.item is None else vectors[query.item]
+        with self.reading_item(query.item):
+            return self.encoder_of(moment).encode_photo(self.item_photo(query.item), crop=query.crop)[0]
+
     def search_photo(
         self, source: ImageSource, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None
     ) -> list[Result]:
-        """The photos most like a photo; raises UnreadableImage, and HdmlError as search_vector does."""
-        return find(self, Query(photo=source), k=k, min_score=min_score, where=where)
+        """The photos most like a photo; raises as search does."""
+        return self.search(Query(photo=source), k=k, min_score=min_score, where=where)
 
     def search_item(self, item_id: int, *, k: int = 10, min_score: MinScore = None, where: Filter | None = None) -> list[Result]:
-        """The photos most like one of the index, without itself; raises UnknownItem, and HdmlError as search_vector does."""
-        return find(self, Query(item=item_id), k=k, min_score=min_score, where=where)
+        """The photos most like one of the index, without itself; raises as search does."""
+        return self.search(Query(item=item_id), k=k, min_score=min_score, where=where)
 
     def search_vector(
         self,
@@ -244,13 +301,7 @@ class OpenIndex:
             return some
 
 
-def label_votes(results: list[Result]) -> list[dict[str, Any]]:
-    """What results say that a query is: labels with their number of results, the most first, the nearest first among equals."""
-    votes = Counter(result.label for result in results if result.label is not None)
-    return [{"label": label, "results": count} for label, count in votes.most_common()]
-
-
-def _least_match(known: Calibration | Uncalibrated | None, name: str) -> float:
+def least_match(known: Calibration | Uncalibrated | None, name: str) -> float:
     """The least score that is a match, from what is known of an index's scores; raises HdmlError where that is too little."""
     match known:
         case Calibration(match=least):
@@ -260,48 +311,3 @@ def _least_match(known: Calibration | Uncalibrated | None, name: str) -> float:
     raise HdmlError(
         f'a least score of auto needs a calibrated index, but {name} is not yet; run "hdml index" again or give a number'
     )
-
-
-def answer(
-    query: str,
-    opened: OpenIndex,
-    results: list[Result],
-    elapsed_ms: float,
-    *,
-    min_score: MinScore = None,
-    copies: "Mapping[int, Sequence[Copy]] | None" = None,
-    weights: Weights | None = None,
-) -> dict[str, Any]:
-    """The answer to a search as programs read it, by command line and by HTTP alike.
-
-    Args:
-        results: best first, those below ``min_score`` too: the best of all gives the verdict on the query.
-        min_score: least score of the results that are kept.
-        copies: what stands behind results, by their ids, where copies were grouped.
-        weights: of the query and its examples, where there were examples.
-
-    Raises:
-        HdmlError: ``min_score`` is "auto" and the index is not calibrated.
-    """
-    known = read_calibration(opened.catalogue)
-    least = min_score if min_score != "auto" else _least_match(known, opened.name)
-    found = known if isinstance(known, Calibration) else None
-    kept = [result for result in results if least is None or result.score >= least]
-    return {
-        "query": query,
-        "index": opened.name,
-        "model": opened.model,
-        "elapsed_ms": round(elapsed_ms, 3),
-        **({} if weights is None else {"weights": asdict(weights)}),
-        "verdict": found.verdict(results[0].score if results else None) if found else None,
-        "calibration": found.summary() if found else None,
-        "votes": label_votes(kept),
-        "results": [
-            {
-                **asdict(result),
-                "verdict": found.verdict(result.score) if found else None,
-                **({} if copies is None else {"copies": [asdict(copy) for copy in copies.get(result.id, ())]}),
-            }
-            for result in kept
-        ],
-    }

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from hdml.config import TrainConfig
 from hdml.embed import embed_photos
 from hdml.fit import load_trained
 from hdml.model import EncoderNetwork
 from hdml.run import read_log, read_record
 from hdml.synthesis import synthesize
-from hdml.train import TrainConfig
 from hdml.tuples import Tuples
 from indexing.hardness import HardnessLens
 from indexing.preprocess import evaluation_preprocessing

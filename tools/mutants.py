@@ -281,7 +281,7 @@ MUTANTS = (
     Mutant(
         "the paper setting decays BatchNorm, which J_avg holds",
         "–",
-        "hdml/train.py",
+        "hdml/trainee.py",
         "if not isinstance(module, nn.modules.batchnorm._BatchNorm)",
         "if True",
         _tests("test_train", "test_paper_setting_decays_weights_through_the_loss"),

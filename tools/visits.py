@@ -19,13 +19,14 @@ import torch
 from hdml.arms import ArmSpec, arm_specs
 from hdml.compare import COMPARISON, cell_folder, comparisons
 from hdml.comparison import points
+from hdml.config import TrainConfig
 from hdml.evaluate import Evaluation, evaluate_retrieval
 from hdml.fit import load_trained
 from hdml.measure import embed_with_network, read_recorded, recorded_split
 from hdml.model import EncoderNetwork
 from hdml.run import read_record
 from hdml.significance import judge_arms
-from hdml.train import TrainConfig, starting_backbone
+from hdml.trainee import starting_backbone
 
 MEASURES: dict[str, Callable[[Evaluation], float]] = {
     "R@1": lambda evaluation: evaluation.recall_at_k[1],

@@ -314,7 +314,7 @@ def test_few_photos_are_decoded_at_once(opened: OpenIndex, monkeypatch: pytest.M
             at_work -= 1
         return []
 
-    monkeypatch.setattr(app.handlers, "find", find)
+    monkeypatch.setattr(OpenIndex, "search", find)
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda _: search(opened, Question(Query(photo=b""))), range(12)))
     assert most == 2

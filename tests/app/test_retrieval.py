@@ -19,7 +19,7 @@ from indexing.exchange import import_table
 from indexing.filters import Filter
 from indexing.migration import migrate_index
 from indexing.preprocess import Window
-from indexing.queries import Query, find
+from indexing.queries import Query
 from indexing.regions import explain
 from indexing.rocchio import Weights
 from indexing.search import OpenIndex, Result
@@ -47,14 +47,14 @@ def test_examples_move_a_photo_an_item_and_nothing(client: TestClient, opened: O
     moved = {"more": tuple(more), "less": tuple(less)}
     address = "&".join([*(f"more={item}" for item in more), *(f"less={item}" for item in less)])
     answer = client.post(f"/v1/search?{address}", content=content).json()
-    assert found(answer) == expected(find(opened, Query(photo=content, **moved)))
+    assert found(answer) == expected(opened.search(Query(photo=content, **moved)))
     assert answer["weights"] == {"query": 1, "more": 0.75, "less": 0.15}
     assert not {*more, *less} & {result["id"] for result in answer["results"]}
     weighed = client.post(f"/v1/search?id=1&{address}&alpha=0.5&beta=2&gamma=1").json()
-    assert found(weighed) == expected(find(opened, Query(item=1, weights=Weights(0.5, 2, 1), **moved)))
+    assert found(weighed) == expected(opened.search(Query(item=1, weights=Weights(0.5, 2, 1), **moved)))
     assert weighed["weights"] == {"query": 0.5, "more": 2, "less": 1}
     alone = client.post(f"/v1/search?{address}").json()
-    assert found(alone) == expected(find(opened, Query(**moved)))
+    assert found(alone) == expected(opened.search(Query(**moved)))
     assert alone["query"] == "examples"
     assert "weights" not in client.post("/v1/search?id=1").json()
 
@@ -67,10 +67,10 @@ def test_an_example_that_is_not_there_is_a_404(client: TestClient) -> None:
 def test_a_crop_of_a_photo_and_of_an_item(client: TestClient, opened: OpenIndex, photos: Path) -> None:
     content, window = (photos / "red-right" / "0.jpg").read_bytes(), Window(0.5, 0.1, 1, 0.9)
     answer = client.post("/v1/search?crop=0.5,0.1,1,0.9", content=content).json()
-    assert found(answer) == expected(find(opened, Query(photo=content, crop=window)))
+    assert found(answer) == expected(opened.search(Query(photo=content, crop=window)))
     item = opened.catalogue.item_at("red-right/0.jpg").id
     answer = client.post(f"/v1/search?id={item}&crop=0.5,0.1,1,0.9").json()
-    assert found(answer) == expected(find(opened, Query(item=item, crop=window)))
+    assert found(answer) == expected(opened.search(Query(item=item, crop=window)))
     for crop in ("0,0,0,1", "0,0,1", "1,0,0,1", "nan,0,1,1"):
         status, sentence = refused(client.post(f"/v1/search?crop={crop}", content=content))
         assert (status, "left,top,right,bottom" in sentence) == (400, True)
@@ -81,7 +81,7 @@ def test_json_asks_what_the_address_asks(client: TestClient, opened: OpenIndex) 
     item, where = opened.catalogue.items("blue-left")[0], Filter(labels=("blue-left", "red-right"), path="*/[123].jpg")
     filters = {"label": ["blue-left", "red-right"], "path": "*/[123].jpg", "min_side": 1}
     by_id = client.post("/v1/search", json={"id": item.id, "k": 4, "filters": filters, "index": "photos", "group": True}).json()
-    assert found(by_id) == expected(find(opened, Query(item=item.id), k=4, where=where))
+    assert found(by_id) == expected(opened.search(Query(item=item.id), k=4, where=where))
     assert by_id["results"][0]["copies"] == []
     by_vector = client.post("/v1/search", json={"vector": (3 * item.vector).tolist(), "min_score": -1}).json()
     assert by_vector["query"] == "vector"

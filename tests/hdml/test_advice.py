@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from hdml.advice import reporting, say_batches
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos
 from hdml.diagnostics import Spread, StepFigures
 from hdml.sampling import ClassSampler
-from hdml.train import TrainConfig, TrainProgress
+from hdml.train import TrainProgress
 
 
 class Notes:

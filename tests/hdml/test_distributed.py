@@ -13,11 +13,12 @@ from torch import Tensor
 from hdml.augmentation import TrainingPhotos
 from hdml.checkpoint import load_tensors
 from hdml.class_split import split_classes
+from hdml.config import TrainConfig
 from hdml.data import read_labelled_folder
 from hdml.distributed import ALONE, Processes, join, launch
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, PROBES, read_log
-from hdml.train import TrainConfig, TrainProgress, train
+from hdml.train import TrainProgress, train
 from indexing.errors import HdmlError
 
 CPU = torch.device("cpu")

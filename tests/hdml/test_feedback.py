@@ -12,6 +12,7 @@ from PIL import Image
 
 from hdml import fit
 from hdml.checkpoint import load_tensors
+from hdml.config import TrainConfig
 from hdml.data import Photo, read_labelled_folder
 from hdml.feedback import (
     ALONE,
@@ -35,7 +36,7 @@ from hdml.run import MODEL, read_record, read_split
 from hdml.run_photos import read_run_photos
 from hdml.sampling import ClassSampler, TripletSampler
 from hdml.splits import Split, SplitRule, split_photos
-from hdml.train import TrainConfig, make_sampler
+from hdml.train import make_sampler
 from hdml.watcher import Silent
 from indexing.errors import HdmlError
 from tests.conftest import COLOURS, SHAPES, draw_shape

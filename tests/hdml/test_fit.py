@@ -20,6 +20,7 @@ import hdml
 from hdml import fit
 from hdml.checkpoint import load_tensors
 from hdml.class_split import split_classes
+from hdml.config import TrainConfig
 from hdml.data import read_labelled_folder
 from hdml.embed import embed_photos
 from hdml.export import PARITY_PHOTOS
@@ -28,7 +29,7 @@ from hdml.measure import evaluate_encoder
 from hdml.model import EncoderNetwork
 from hdml.run import CHECKPOINT, ENCODER, LEAKS, MODEL, SYNTHESIZER, read_log, read_record, read_split, status_of
 from hdml.settings import FINE_TUNE_LR, SCRATCH_LR
-from hdml.train import TrainConfig, TrainProgress
+from hdml.train import TrainProgress
 from hdml.weights import WeightsUnavailable
 from indexing.encoder import read_metadata
 from indexing.errors import HdmlError

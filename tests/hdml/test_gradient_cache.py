@@ -13,7 +13,7 @@ from hdml.checkpoint import load_tensors
 from hdml.gradient_cache import features_in_chunks
 from hdml.model import Backbone, build_backbone, freeze_batchnorm, reestimate_batchnorm
 from hdml.run import MODEL
-from hdml.train import step_losses, update
+from hdml.trainee import step_losses, update
 from tests.hdml.test_train import NO_AUTOCAST, N, make_config, make_trainee, random_batch, run_training
 
 CHUNK = 3  # of 8 photos: 3, 3 and 2

@@ -10,13 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from hdml.augmentation import TrainingPhotos
+from hdml.config import TrainConfig
 from hdml.data import LabelledPhotos, read_labelled_folder
 from hdml.embed import embed_photos
 from hdml.model import EncoderNetwork, build_backbone
 from hdml.probes import TUPLES, Probes, choose_tuples
 from hdml.run import CHECKPOINT, MODEL, PROBES, lens_history, read_log
 from hdml.synthesis import pull_negatives
-from hdml.train import TrainConfig, Trainee, TrainProgress, make_loss, train
+from hdml.train import TrainProgress, train
+from hdml.trainee import Trainee, make_loss
 from indexing.preprocess import evaluation_preprocessing
 
 CPU = torch.device("cpu")

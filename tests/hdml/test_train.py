@@ -15,21 +15,12 @@ from hdml.augmentation import TrainingPhotos
 from hdml.averages import WindowMean
 from hdml.checkpoint import load_tensors
 from hdml.class_split import ClassSplit, split_classes
+from hdml.config import TrainConfig
 from hdml.data import read_labelled_folder
 from hdml.model import build_backbone
 from hdml.run import CHECKPOINT, LOG, MODEL, read_log
-from hdml.train import (
-    LoadedBatch,
-    TrainConfig,
-    Trainee,
-    TrainProgress,
-    Waited,
-    make_loss,
-    rate_factor,
-    step_losses,
-    train,
-    update,
-)
+from hdml.train import LoadedBatch, TrainProgress, Waited, rate_factor, train
+from hdml.trainee import Trainee, make_loss, step_losses, update
 from indexing.errors import HdmlError
 
 CPU = torch.device("cpu")

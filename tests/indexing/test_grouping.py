@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from hdml.butterflies import write_butterflies
+from indexing.answers import answer
 from indexing.grouping import group_copies
 from indexing.indexer import update_index
-from indexing.search import OpenIndex, answer
+from indexing.search import OpenIndex
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from indexing.errors import HdmlError
 from indexing.filters import Filter
 from indexing.indexer import update_index
 from indexing.preprocess import Window, evaluation_preprocessing, load_array
-from indexing.queries import Query, find
+from indexing.queries import Query
 from indexing.rocchio import Weights
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
@@ -40,29 +40,29 @@ def test_examples_move_a_query_and_are_left_out(opened: OpenIndex) -> None:
     )
     vector = query.vector + 0.75 * np.mean([item.vector for item in more], axis=0) - 0.15 * less[0].vector
     asked = Query(item=query.id, more=tuple(item.id for item in more), less=(less[0].id,))
-    results = find(opened, asked, k=16)
+    results = opened.search(asked, k=16)
     assert [result.id for result in results] == ranked(opened, vector, {query.id, less[0].id, *(item.id for item in more)})
     assert results[0].score == pytest.approx(max(opened.item(r.id).vector @ vector for r in results) / np.linalg.norm(vector))
 
 
 def test_examples_alone_say_what_is_wanted(opened: OpenIndex) -> None:
     one, other = opened.catalogue.items("red-right")[0], opened.catalogue.items("blue-left")[0]
-    assert [r.id for r in find(opened, Query(more=(one.id,)), k=19)] == ranked(opened, one.vector, {one.id})
-    assert [r.id for r in find(opened, Query(less=(other.id,)), k=19)] == ranked(opened, -other.vector, {other.id})
+    assert [r.id for r in opened.search(Query(more=(one.id,)), k=19)] == ranked(opened, one.vector, {one.id})
+    assert [r.id for r in opened.search(Query(less=(other.id,)), k=19)] == ranked(opened, -other.vector, {other.id})
 
 
 def test_a_vector_finds_what_its_item_finds(opened: OpenIndex) -> None:
     item = opened.catalogue.items("red-right")[0]
-    results = find(opened, Query(vector=5 * item.vector.astype(np.float64)), k=20)
+    results = opened.search(Query(vector=5 * item.vector.astype(np.float64)), k=20)
     assert results[0].id == item.id
-    assert [result.id for result in results[1:]] == [result.id for result in find(opened, Query(item=item.id), k=19)]
-    moved = find(opened, Query(vector=5 * item.vector, more=(item.id,), weights=Weights(1, 1, 1)), k=19)
+    assert [result.id for result in results[1:]] == [result.id for result in opened.search(Query(item=item.id), k=19)]
+    moved = opened.search(Query(vector=5 * item.vector, more=(item.id,), weights=Weights(1, 1, 1)), k=19)
     assert [result.id for result in moved] == [result.id for result in results[1:]]
 
 
 def test_filters_narrow_a_moved_query(opened: OpenIndex) -> None:
     item = opened.catalogue.items("red-right")[0]
-    results = find(opened, Query(more=(item.id,)), where=Filter(labels=("blue-left",)))
+    results = opened.search(Query(more=(item.id,)), where=Filter(labels=("blue-left",)))
     assert {result.label for result in results} == {"blue-left"}
     assert len(results) == 5
 
@@ -74,18 +74,18 @@ def test_a_crop_is_searched_by_as_the_part_itself_is(opened: OpenIndex, photos: 
     whole.crop((left, 18, right, 72)).save(part)
     expected = opened.search_photo(part, k=20)
     window = Window(0.5, 0.25, 1, 1)
-    assert find(opened, Query(photo=photos / "red-right" / "0.jpg", crop=window), k=20) == expected
+    assert opened.search(Query(photo=photos / "red-right" / "0.jpg", crop=window), k=20) == expected
     item = opened.catalogue.item_at("red-right/0.jpg")
-    by_item = find(opened, Query(item=item.id, crop=window), k=20)
+    by_item = opened.search(Query(item=item.id, crop=window), k=20)
     assert by_item == [result for result in expected if result.id != item.id]
 
 
 def test_a_bundle_is_searched_by_parts_of_its_pictures(opened: OpenIndex, photos: Path, tmp_path: Path) -> None:
     packed = pack_index(opened.path, tmp_path / "photos.hdml", side=100)
     item = opened.catalogue.item_at("red-right/0.jpg")
-    expected = find(opened, Query(item=item.id, crop=Window(0.5, 0, 1, 1)), k=3)
+    expected = opened.search(Query(item=item.id, crop=Window(0.5, 0, 1, 1)), k=3)
     with OpenIndex(Workspace(tmp_path / "elsewhere").find_index(packed.file), device="cpu") as bundle:
-        assert [result.label for result in find(bundle, Query(item=item.id, crop=Window(0.5, 0, 1, 1)), k=3)] == [
+        assert [result.label for result in bundle.search(Query(item=item.id, crop=Window(0.5, 0, 1, 1)), k=3)] == [
             result.label for result in expected
         ]
 
@@ -96,7 +96,7 @@ def test_a_crop_of_a_lost_photo_is_said(opened: OpenIndex, photos: Path) -> None
     with pytest.raises(
         HdmlError, match=f'the photo of item {item.id} cannot be read any more: there is no such file; .*"hdml index"'
     ):
-        find(opened, Query(item=item.id, crop=Window(0, 0, 0.5, 0.5)))
+        opened.search(Query(item=item.id, crop=Window(0, 0, 0.5, 0.5)))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_crop_of_a_lost_photo_is_said(opened: OpenIndex, photos: Path) -> None
 )
 def test_what_is_no_query_is_said(opened: OpenIndex, query: Query, said: str) -> None:
     with pytest.raises(HdmlError, match=said):
-        find(opened, query)
+        opened.search(query)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from indexing import open_index
+from indexing.answers import answer
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.descriptions import Descriptions
 from indexing.encoder import read_metadata, write_metadata
@@ -24,13 +25,14 @@ from indexing.filters import Filter
 from indexing.gallery import walk_gallery
 from indexing.indexer import Progress, update_index
 from indexing.lock import indexing_alone
-from indexing.search import OpenIndex, Result, answer
+from indexing.search import OpenIndex, Result
 from tests.indexing.conftest import ordinary_user
 
 SEARCH = """
 import json, sys
 from pathlib import Path
-from indexing.search import OpenIndex, answer
+from indexing.answers import answer
+from indexing.search import OpenIndex
 
 with OpenIndex(Path(sys.argv[1]), device="cpu") as opened:
     found = answer("query", opened, opened.search_photo(Path(sys.argv[2]), k=3), 0.0)
