@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from app.api import IndexName
 from app.galleries import Galleries
-from indexing.catalogue import CATALOGUE, Listed
+from indexing.catalogue import CATALOGUE
 from indexing.filters import Filter
 from indexing.index import cache_path, cached_sequences
+from indexing.items import Listed
 from indexing.search import OpenIndex
 
 _SAMPLE = 24

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibration import Calibration, Uncalibrated, calibrate_vectors
-from indexing.catalogue import Vectors
 from indexing.encoder import ENCODER
 from indexing.gallery import walk_gallery
 from indexing.indexer import embed_files
+from indexing.vectors import Vectors
 
 Array = NDArray[np.floating[Any]]
 _WITHHELD = 0.2

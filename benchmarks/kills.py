@@ -239,7 +239,7 @@ def relabel(place: Place) -> None:
 
 
 def change_kind(place: Place) -> None:
-    from indexing.catalogue import Plan
+    from indexing.kinds import Plan
 
     update(place, plan=Plan(kind="hnsw", target=0.9))
 

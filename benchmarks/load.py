@@ -27,9 +27,10 @@ from scale_query import import_set
 from served import HDML, HOST, free_port, running
 from vectors import drawn, read_figures, write_set
 
-from indexing.catalogue import Catalogue, GivenVector
+from indexing.catalogue import Catalogue
 from indexing.index import cached_sequences
 from indexing.indexer import merge
+from indexing.intake import GivenVector
 from indexing.lock import indexing_alone
 
 faiss: Any = typed  # its stubs lack what is needed here

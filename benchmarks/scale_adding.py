@@ -21,8 +21,9 @@ import numpy as np
 from scale_query import import_set
 from vectors import drawn, read_figures, write_set
 
-from indexing.catalogue import Catalogue, GivenVector
+from indexing.catalogue import Catalogue
 from indexing.index import cached_sequences
+from indexing.intake import GivenVector
 from indexing.lock import indexing_alone
 from indexing.search import OpenIndex
 

@@ -9,8 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from cli.display import Display
-    from indexing.catalogue import Plan
     from indexing.exchange import ImportReport
+    from indexing.kinds import Plan
 
 
 def import_vectors(

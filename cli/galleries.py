@@ -17,10 +17,10 @@ from indexing.errors import HdmlError, UnreadableImage
 
 if TYPE_CHECKING:
     from cli.display import Display
-    from indexing.catalogue import Plan
     from indexing.descriptions import Descriptions
     from indexing.filters import Filter
     from indexing.indexer import IndexReport
+    from indexing.kinds import Plan
     from indexing.search import MinScore, OpenIndex, Result
     from indexing.workspace import Workspace
 
@@ -293,8 +293,7 @@ def update_gallery(
 
 def _asked_plan(kind: str | None, target: float | None, memory: str | None) -> "Plan | None":
     """What is asked of the index's bases; None when nothing is, which leaves what was asked before."""
-    from indexing.catalogue import Plan
-    from indexing.kinds import KINDS
+    from indexing.kinds import KINDS, Plan
 
     if kind is None and target is None and memory is None:
         return None

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, Model
+from indexing.catalogue import Catalogue
 from indexing.intervals import Z, wilson
+from indexing.models import Model
 
 NEIGHBOURS = 10
 _SAMPLE = 1000

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import About, Catalogue, PhotoRecord
+from indexing.catalogue import About, Catalogue
 from indexing.duplicates import Group, find_duplicates
 from indexing.errors import HdmlError
 from indexing.gallery import Failure
 from indexing.generation import open_generation
+from indexing.items import PhotoRecord
 from indexing.labelling import distinct_neighbours, find_label_errors
 from indexing.neighbours import find_neighbours
 from indexing.outliers import find_outliers

@@ -18,11 +18,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, Vectors
+from indexing.catalogue import Catalogue
 from indexing.database import understood
 from indexing.errors import HdmlError
 from indexing.intervals import wilson
 from indexing.kinds import sample_vectors
+from indexing.vectors import Vectors
 
 MATCH, UNSURE, NO_MATCH = "match", "unsure", "no match"
 LABELS, SELF_CONSISTENCY = "labels", "self-consistency"

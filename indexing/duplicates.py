@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexing.catalogue import PhotoRecord
 from indexing.copies import SIDE, close_hashes, difference, hashes, tolerance
 from indexing.crops import PICTURE, PROMISING, correlate, fit
 from indexing.device import available_cores
 from indexing.errors import UnreadableImage
 from indexing.gallery import Failure
+from indexing.items import PhotoRecord
 from indexing.preprocess import open_rgb
 
 Progress = Callable[[str, int, int], None]

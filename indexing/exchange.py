@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from indexing.calibration import check_false_matches
-from indexing.catalogue import Catalogue, GivenVector, Plan, Taken, has_catalogue
+from indexing.catalogue import Catalogue, has_catalogue
 from indexing.encoder import IMPORTED, EncoderMetadata, is_imported, read_metadata
 from indexing.errors import HdmlError
 from indexing.gallery import Failure, any_glob, check_gallery
 from indexing.indexer import ask, create_index, merge, open_for_indexing
+from indexing.intake import GivenVector, Taken
+from indexing.kinds import Plan
 from indexing.lock import indexing_alone
 from indexing.vector_tables import Rows, VectorTable
 
@@ -202,7 +204,8 @@ def _usable_rows(rows: Rows, gallery: Path, failed: list[Failure]) -> Iterator[G
 
 def _below(gallery: Path, given: str) -> tuple[str, str | None]:
     """A path relative to the gallery, and why it cannot be taken; one that leads elsewhere would show files from there."""
-    path = os.path.normpath(os.path.relpath(given, gallery) if Path(given).is_absolute() else given).replace(os.sep, "/")
+    absolute = os.path.isabs(given)  # noqa: PTH117 (making a Path takes longer than all else that a row needs here)
+    path = os.path.normpath(os.path.relpath(given, gallery) if absolute else given).replace(os.sep, "/")
     if path == "." or path.split("/")[0] == ".." or "\0" in path:
         return given, f"it is not below {gallery}; give the folder that the paths are relative to"
     return path, None

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from indexing.catalogue import Catalogue, Item
+from indexing.catalogue import Catalogue
 from indexing.descriptions import LABEL
 from indexing.errors import HdmlError
+from indexing.items import Item
 from indexing.vector_tables import ID, NORM, OWN_ATTRIBUTE, OWN_MODEL, PATH_COLUMNS, VECTOR_COLUMNS
 from indexing.writing import appearing
 

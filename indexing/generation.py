@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Catalogue, Changes, Look
+from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
 from indexing.index import MAX_GPU_RESULTS, cached_sequences, load_cache, nearest, save_cache, sequences_of, to_device
 from indexing.kinds import Manifest, build_base, candidates, faiss_search, one_thread, search_params, second_look
 from indexing.lock import is_being_indexed
+from indexing.vectors import Changes, Look
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Item
 from indexing.encoder import read_metadata
 from indexing.errors import HdmlError
 from indexing.hardness_photos import Photos, Point, read_photos
+from indexing.items import Item
 from indexing.projection import Projection
 from indexing.search import OpenIndex
 from indexing.synthesizer import SYNTHESIZER, Probed, ProbeLook, Stage, Synthesizer, Training, Vectors

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Item
+from indexing.items import Item
 from indexing.projection import Projection, principal_plane, trustworthiness
 from indexing.search import OpenIndex
 from indexing.synthesizer import Vectors

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, read_calibration
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Recorded, has_catalogue, unfinished_catalogue
+from indexing.catalogue import Catalogue, has_catalogue, unfinished_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
 from indexing.device import available_cores, onnx_providers
 from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
@@ -24,9 +24,10 @@ from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import Failure, PhotoFile, any_glob, check_gallery, walk_gallery
 from indexing.index import cached_sequences, remove_caches, save_cache, sequences_of
-from indexing.kinds import build_base, check_plan
+from indexing.kinds import Plan, build_base, check_plan
 from indexing.lock import indexing_alone
 from indexing.preprocess import Box, Preprocessing, decode_photo, reason_of, to_array
+from indexing.recording import EmbeddedPhoto, Recorded
 from indexing.walk import Comparison
 
 # What lies beside an encoder and belongs to it: pages show the lens and regions from these, and say why where one is missing.

@@ -19,8 +19,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.catalogue import Look, Plan, Vectors
 from indexing.errors import HdmlError
+from indexing.vectors import Look, Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,21 @@ _SHORT = "SQ8"  # the code where memory is short
 _HNSW_LINKS = 32
 _EF_CONSTRUCTION = 40
 _SCORE_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an index's bases.
+
+    Attributes:
+        kind: one of :data:`KINDS`; None chooses.
+        target: share of the true ten nearest that a search is to find.
+        memory: bytes that a base may take; None for no bound.
+    """
+
+    kind: str | None = None
+    target: float = 0.99
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,16 @@
 """Right and wrong marks on results: what people say of pairs of a query and an item, to be learned from later."""
 
+import sqlite3
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+
+from indexing.errors import HdmlError
 
 QUERY_SIDE = 1024
 """Longer side, in pixels, of what is kept of a query photo that was sent."""
 
-MARKS_SCHEMA = """
-CREATE TABLE query_photos (
-    hash BLOB PRIMARY KEY,                 -- of the bytes that were sent
-    name TEXT NOT NULL,                    -- as the client gave it, to be shown
-    size INTEGER NOT NULL,                 -- bytes that were sent
-    jpeg BLOB NOT NULL                     -- encoded anew, of bounded size
-) WITHOUT ROWID;
-CREATE TABLE marks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    query INTEGER,                         -- an item's id; null where the query was sent
-    photo BLOB REFERENCES query_photos CHECK ((photo IS NULL) != (query IS NULL)),
-    query_path TEXT,                       -- where the item was when it was marked, for when it is known no more
-    query_hash BLOB,                       -- of its bytes then: with others, it is another photo; null where not known
-    item INTEGER NOT NULL,                 -- no reference: what was said stays, whatever becomes of the item
-    item_path TEXT NOT NULL,
-    item_hash BLOB,
-    is_right INTEGER NOT NULL CHECK (is_right IN (0, 1)),
-    marked TEXT NOT NULL                   -- ISO 8601, UTC
-);
-CREATE UNIQUE INDEX marks_of_pairs ON marks (IFNULL(query, photo), item);
-"""
-MARKS = """
+_MARKS = """
 SELECT marks.id, marks.query, photo, IFNULL(query_photos.name, IFNULL(asked.path, query_path)), asked.label, marks.item,
     IFNULL(found.path, item_path), found.label, is_right, marked,
     photo IS NOT NULL OR (asked.state IS 'ready' AND IFNULL(query_hash, asked.hash) IS asked.hash),
@@ -37,7 +20,7 @@ LEFT JOIN query_photos ON query_photos.hash = photo
 LEFT JOIN items AS asked ON asked.id = marks.query
 LEFT JOIN items AS found ON found.id = marks.item
 """
-MARK = """
+_MARK = """
 INSERT INTO marks (query, photo, query_path, query_hash, item, item_path, item_hash, is_right, marked)
 SELECT :query, :photo, asked.path, asked.hash, found.id, found.path, found.hash, :right, :marked
 FROM items AS found LEFT JOIN items AS asked ON asked.id = :query WHERE found.id = :item
@@ -99,8 +82,43 @@ class Mark:
         return self.query_present and self.item_present
 
 
-def as_mark(row: tuple[Any, ...]) -> Mark:
-    """A mark from a row that ``MARKS`` gives."""
+def add_mark(connection: sqlite3.Connection, query: int | QueryPhoto, item: int, *, right: bool, index: str) -> int:
+    """As :meth:`indexing.catalogue.Catalogue.mark`, within a transaction of its caller; ``index`` is the index's name."""
+    if query == item:
+        raise HdmlError(f"a mark is of two photos, but item {item} was marked as an answer to itself; choose another result")
+    for each in [item] if isinstance(query, QueryPhoto) else [query, item]:
+        if connection.execute("SELECT 1 FROM items WHERE id = ? AND state = 'ready'", (each,)).fetchone() is None:
+            raise HdmlError(f"a mark is of photos that can be found, but the index {index} has no item with id {each}")
+    marked = datetime.now(UTC).isoformat()
+    values: dict[str, Any] = {"query": query, "photo": None, "item": item, "right": right, "marked": marked}
+    if isinstance(query, QueryPhoto):
+        kept = (query.hash, query.name, query.size, query.jpeg)
+        connection.execute("INSERT OR IGNORE INTO query_photos VALUES (?, ?, ?, ?)", kept)
+        values |= {"query": None, "photo": query.hash}
+    ((mark_id,),) = connection.execute(_MARK, values).fetchall()
+    return int(mark_id)
+
+
+def list_marks(connection: sqlite3.Connection) -> list[Mark]:
+    """As :meth:`indexing.catalogue.Catalogue.marks`."""
+    return [_as_mark(row) for row in connection.execute(f"{_MARKS} ORDER BY marks.id")]
+
+
+def find_query_photo(connection: sqlite3.Connection, mark_id: int) -> QueryPhoto | None:
+    """As :meth:`indexing.catalogue.Catalogue.query_photo`."""
+    query = "SELECT query_photos.* FROM query_photos JOIN marks ON photo = hash WHERE id = ?"
+    found = connection.execute(query, (mark_id,)).fetchone()
+    return QueryPhoto(*found) if found else None
+
+
+def remove_mark(connection: sqlite3.Connection, mark_id: int) -> bool:
+    """As :meth:`indexing.catalogue.Catalogue.unmark`, within a transaction of its caller."""
+    count = connection.execute("DELETE FROM marks WHERE id = ?", (mark_id,)).rowcount
+    connection.execute("DELETE FROM query_photos WHERE hash NOT IN (SELECT photo FROM marks WHERE photo IS NOT NULL)")
+    return count > 0
+
+
+def _as_mark(row: tuple[Any, ...]) -> Mark:
     (number, query, photo, query_path, query_label, item, item_path, item_label, right, marked, asked, found) = row
     digest = None if photo is None else photo.hex()
     of_query = (query, digest, query_path, query_label)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from indexing.agreement import Agreement, compare_models
-from indexing.catalogue import MODELS, Catalogue, Model
+from indexing.catalogue import Catalogue
 from indexing.encoder import ENCODER, read_metadata
 from indexing.errors import HdmlError
 from indexing.gallery import Failure
@@ -22,6 +22,7 @@ from indexing.index import save_cache
 from indexing.indexer import Progress, adopt_encoder, embed_files, merge, open_for_indexing, update_index
 from indexing.kinds import build_base
 from indexing.lock import indexing_alone
+from indexing.models import MODELS, Model
 
 _AT_ONCE = 8  # photos stored in one transaction
 _MOST_LOST = 0.05  # share of the photos; more of them do not break one by one, their drive or folder is not there

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibration import Calibration, Uncalibrated, read_calibration
-from indexing.catalogue import Catalogue, Item
+from indexing.catalogue import Catalogue
 from indexing.device import check_device
 from indexing.encoder import Encoder, is_imported
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.filters import Filter
 from indexing.generation import Generation, Some, next_generation, open_generation
+from indexing.items import Item
 from indexing.pictures import has_pictures, kept_picture
 from indexing.preprocess import ImageSource
 from indexing.queries import Query

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from indexing.catalogue import CATALOGUE, MODELS, Catalogue, Model
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.encoder import ENCODER, is_imported, read_metadata
 from indexing.errors import HdmlError
 from indexing.generation import open_generation
 from indexing.index import cached_sequences, load_cache, remove_caches, sequences_of
 from indexing.indexer import COMPANIONS, compare_gallery, merge
 from indexing.lock import indexing_alone
+from indexing.models import MODELS, Model
 
 _EIGHT_BITS = 0.02  # that a value may be off where a base keeps eight bits of it
 

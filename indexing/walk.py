@@ -1,4 +1,4 @@
-"""Compare a walk of the gallery with the catalogue: what is new, changed, gone or described anew.
+"""Compare a walk of the gallery with the catalogue: what is new, changed, gone or described anew; and settle what it can.
 
 Photos, items and what a manifest says come in the order of their paths and are read side by side, so that a gallery of any
 size needs no memory. Only what differs is written down, in tables of the connection alone.
@@ -13,6 +13,7 @@ from typing import Any
 
 from indexing.descriptions import Described, as_json
 from indexing.gallery import Failure, PhotoFile
+from indexing.sequence import take_away
 
 # walk: photos that are not as the catalogue has them, each with the item at its path, and whatever cannot be read.
 _TABLES = (
@@ -47,11 +48,16 @@ _FIND_UNSEEN = """
 SELECT path, walk.reason FROM walk CROSS JOIN items USING (path)
 WHERE unseen AND state != 'gone' AND state = 'ready' ORDER BY path
 """
-DESCRIBE_ANEW = """
+_DESCRIBE_ANEW = """
 UPDATE items SET label = walk.label, attributes = walk.attributes FROM walk
 WHERE items.id = walk.item AND (items.label IS NOT walk.label OR items.attributes != walk.attributes)
 """
-RECORD_UNREADABLE = """
+# Of one that could be found once, searches may still have to learn that it cannot any more.
+_FORGET_FAILED = (
+    "DELETE FROM items WHERE state = 'failed' AND changed = 0",
+    "UPDATE items SET state = 'gone', reason = NULL WHERE state = 'failed'",
+)
+_RECORD_UNREADABLE = """
 INSERT INTO items (path, size, mtime_ns, label, attributes, state, reason, changed)
 SELECT path, size, mtime_ns, label, attributes, 'failed', reason, 0 FROM walk WHERE reason IS NOT NULL
 ON CONFLICT (path) WHERE state != 'gone' DO NOTHING
@@ -125,6 +131,21 @@ def compare_walk(
         absent=counts["not found"] - unreadable_told,
         unseen=[Failure(*row) for row in connection.execute(_FIND_UNSEEN)],
     )
+
+
+def settle_walk(connection: sqlite3.Connection) -> None:
+    """As :meth:`indexing.catalogue.Catalogue.settle`, within a transaction of its caller, after a compare."""
+    connection.execute(_DESCRIBE_ANEW)
+    rows = connection.execute("SELECT id FROM missing WHERE state = 'ready'").fetchall()
+    take_away(connection, [item_id for (item_id,) in rows])
+    forget_failed(connection, "id IN (SELECT id FROM missing)")
+    connection.execute(_RECORD_UNREADABLE)
+
+
+def forget_failed(connection: sqlite3.Connection, condition: str, *values: Any) -> None:
+    """Items that a condition holds of, and whose photos could not be read, are no more."""
+    for statement in _FORGET_FAILED:
+        connection.execute(f"{statement} AND {condition}", values)
 
 
 def _readable(connection: sqlite3.Connection, photos: Iterable[PhotoFile]) -> Iterator[PhotoFile]:

@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from indexing.catalogue import ORDERS
 from indexing.descriptions import Descriptions
 from indexing.indexer import update_index
+from indexing.items import ORDERS
 from indexing.search import OpenIndex
 from indexing.workspace import Workspace
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from indexing.agreement import Agreement, compare_models
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Model
+from indexing.catalogue import Catalogue
 from indexing.gallery import PhotoFile
+from indexing.models import Model
+from indexing.recording import EmbeddedPhoto
 
 LABELS = ["mugs"] * 12 + ["plates"] * 10 + ["spoons"] + [None] * 7  # spoons are alone
 

@@ -21,10 +21,12 @@ from indexing.calibration import (
     share_of,
     threshold_at,
 )
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Vectors
+from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
 from indexing.indexer import merge
+from indexing.recording import EmbeddedPhoto
+from indexing.vectors import Vectors
 
 DIMENSION = 32
 

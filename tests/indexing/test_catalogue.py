@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from indexing.calibration import read_calibration
-from indexing.catalogue import CATALOGUE, Catalogue, EmbeddedPhoto, Recorded
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.descriptions import Described, Descriptions
 from indexing.errors import HdmlError
 from indexing.gallery import Failure, PhotoFile
+from indexing.recording import EmbeddedPhoto, Recorded
 from tests.indexing.conftest import ordinary_user
 
 DIMENSION = 4

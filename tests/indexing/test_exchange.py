@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from indexing.catalogue import CATALOGUE, Catalogue, Plan
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.errors import HdmlError
 from indexing.exchange import ImportReport, import_table
 from indexing.exporting import export_npy, export_parquet
 from indexing.indexer import update_index
+from indexing.kinds import Plan
 from indexing.search import OpenIndex
 from indexing.upkeep import Forgotten, collect_garbage, verify_index
 from indexing.vector_tables import open_npy, open_parquet
@@ -114,16 +115,17 @@ def test_clip_retrievals_layout_is_taken_row_by_row(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_taken_are_listed_and_stop_nothing(tmp_path: Path) -> None:
-    rows: list[Any] = [*vectors(9)]
+    rows: list[Any] = [*vectors(10)]
     rows[1] = np.zeros(DIMENSION, np.float32)
     rows[2] = np.full(DIMENSION, np.nan, np.float32)
     rows[3] = np.array([np.inf, *rows[3][1:]], np.float32)
     rows[4] = rows[4][:7]
     rows[5] = None
-    paths = [f"{number}.jpg" for number in range(7)] + ["0.jpg", "../outside.jpg"]
+    paths = [f"{number}.jpg" for number in range(7)] + ["0.jpg", "../outside.jpg", "0.jpg"]
     report = take(write_parquet(tmp_path / "table.parquet", pa.array(rows), path=paths), tmp_path / "index")
     assert report.added == report.items == 2
     assert set(contents(tmp_path / "index")) == {"0.jpg", "6.jpg"}
+    assert len(report.failed) == len(rows) - report.added
     assert {failure.path: failure.reason for failure in report.failed} == {
         "1.jpg": "its vector is zero",
         "2.jpg": "its vector has numbers that are not finite",

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan
+from indexing.catalogue import Catalogue
 from indexing.gallery import PhotoFile
 from indexing.generation import Generation, next_generation, open_generation
 from indexing.index import cache_path, cached_sequences, save_cache
-from indexing.kinds import build_base
+from indexing.kinds import Plan, build_base
 from indexing.lock import indexing_alone
+from indexing.recording import EmbeddedPhoto
 
 DIMENSION = 8
 

@@ -13,10 +13,10 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing.catalogue import Plan, Vectors
 from indexing.errors import HdmlError
 from indexing.index import cached_sequences, load_cache, nearest, remove_caches, save_cache, to_device
-from indexing.kinds import Manifest, build_base
+from indexing.kinds import Manifest, Plan, build_base
+from indexing.vectors import Vectors
 
 
 class Stored(NamedTuple):

@@ -11,12 +11,14 @@ import faiss
 import numpy as np
 import pytest
 
-from indexing.catalogue import Catalogue, EmbeddedPhoto, Plan, Vectors
+from indexing.catalogue import Catalogue
 from indexing.errors import HdmlError
 from indexing.gallery import PhotoFile
 from indexing.generation import Base, Dead, Generation, Some, next_generation, open_generation
 from indexing.index import save_cache
-from indexing.kinds import Manifest, Settings, build_base, choose_kind, faiss_search, search_params, second_look
+from indexing.kinds import Manifest, Plan, Settings, build_base, choose_kind, faiss_search, search_params, second_look
+from indexing.recording import EmbeddedPhoto
+from indexing.vectors import Vectors
 
 DIMENSION = 32
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import indexing.catalogue
+import indexing.schema
 from indexing.bundle import pack_index, unpack_bundle
 from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.errors import HdmlError
@@ -140,7 +140,7 @@ def test_a_catalogue_of_the_second_version_is_brought_to_this_one(index: Path) -
 
 def test_both_ways_to_this_version_make_the_same_tables(index: Path) -> None:
     """What is added to catalogues of before is what new ones are made of."""
-    tables = re.findall(r"CREATE (?:TABLE|UNIQUE INDEX) (\w+)", indexing.catalogue._FROM_VERSION_2)
+    tables = re.findall(r"CREATE (?:TABLE|UNIQUE INDEX) (\w+)", indexing.schema._FROM_VERSION_2)
     with sqlite3.connect(index / CATALOGUE) as connection:
         made = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     assert set(tables) == {"marks", "query_photos", "marks_of_pairs"} <= made

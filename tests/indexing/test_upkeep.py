@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexing.catalogue import CATALOGUE, Catalogue, Plan
+from indexing.catalogue import CATALOGUE, Catalogue
 from indexing.encoder import read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.index import cached_sequences
 from indexing.indexer import update_index
+from indexing.kinds import Plan
 from indexing.lock import indexing_alone
 from indexing.search import OpenIndex
 from indexing.upkeep import Forgotten, collect_garbage, remove_index, verify_index
