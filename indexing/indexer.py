@@ -329,7 +329,7 @@ def embed_files(
     threads of its own: faster than decoders that feed one encoder, and than a session that uses every core.
 
     Args:
-        encoder: an ONNX file, an encoder's or any image network's, or one that is open, with one thread.
+        encoder: an ONNX file, an encoder's or any image network's, or one that is open with one thread, on whichever device.
         files: paths; they are asked for as the work goes on.
         boxes: the part of each photo to embed; None embeds them whole.
         known: whether a file of these bytes, by their hash, need not be embedded; asked in the workers' threads. None hashes
