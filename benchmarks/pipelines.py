@@ -268,6 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="hdml index against the indexing of rclip and of clip-retrieval.")
     parser.add_argument("--rclip", type=Path, help="Python of an environment with rclip")
     parser.add_argument("--clip-retrieval", type=Path, help="Python of an environment with clip-retrieval")
+    parser.add_argument("--clip-retrieval-defaults", action="store_true", help="run clip-retrieval with its defaults as well")
     parser.add_argument(
         "--network", type=Path, help="folder of what vit_b32.py writes, kept there or found (default: written anew)"
     )

@@ -6,11 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from indexing.calibration import FALSE_MATCHES, calibrate, check_false_matches, read_calibration
 from indexing.catalogue import Catalogue, has_catalogue, unfinished_catalogue
 from indexing.descriptions import Descriptions, name_by_folders, read_descriptions
-from indexing.device import available_cores, onnx_providers
-from indexing.encoder import ENCODER, IMPORTED, EncoderMetadata, is_imported, read_metadata
+from indexing.device import available_cores
+from indexing.encoder import ENCODER, IMPORTED, Encoder, is_imported, read_metadata
 from indexing.errors import HdmlError, UnreadableImage
 from indexing.foreign import AnyEncoder, open_encoder
 from indexing.gallery import Failure, PhotoFile, any_glob, check_gallery, walk_gallery
@@ -119,12 +118,11 @@ def update_index(
     if false_matches is not None:
         check_false_matches(false_matches)
     gallery = check_gallery(gallery)
-    metadata = None
+    opened = None
     if not has_catalogue(index_dir):  # what is wrong with these is told before an index without photos is made
         _at_least_one(walk_gallery(gallery), gallery)
-        metadata = read_metadata(_needed(encoder_path, index_dir))
-        onnx_providers(device)
-    with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, metadata) as catalogue:
+        opened = Encoder(_needed(encoder_path, index_dir), device=device, threads=1)
+    with indexing_alone(index_dir), _open_or_create(index_dir, gallery, encoder_path, opened) as catalogue:
         catalogue.include(restore)
         removed = catalogue.exclude(remove)
         comparison = compare_gallery(catalogue, descriptions, retry_failed=retry_failed)
@@ -135,7 +133,7 @@ def update_index(
         # Photos whose known twin changed before they were stored are left for the second time, when none counts as known.
         for known in (catalogue.knows, _none_is_known):
             files = (gallery / path for path in catalogue.pending())
-            encoder = catalogue.about().encoder
+            encoder = opened or catalogue.about().encoder
             with closing(embed_files(encoder, files, known=known, device=device, workers=workers)) as embedded:
                 while batch := list(islice(embedded, _BATCH)):
                     total += catalogue.record([(photo.path.relative_to(gallery).as_posix(), photo) for photo in batch])
@@ -203,8 +201,8 @@ def _needed(encoder_path: Path | None, index_dir: Path) -> Path:
     return encoder_path
 
 
-def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, metadata: EncoderMetadata | None) -> Catalogue:
-    """The index's catalogue, made if need be; ``metadata`` are the encoder's, if they have been read."""
+def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, opened: Encoder | None) -> Catalogue:
+    """The index's catalogue, made if need be; ``opened`` is the encoder, if it has been."""
     if has_catalogue(index_dir):
         catalogue = open_for_indexing(index_dir)
         try:
@@ -214,7 +212,7 @@ def _open_or_create(index_dir: Path, gallery: Path, encoder_path: Path | None, m
             raise
         return catalogue
     encoder_path = _needed(encoder_path, index_dir)
-    metadata = metadata or read_metadata(encoder_path)
+    metadata = opened.metadata if opened else read_metadata(encoder_path)
     create_index(index_dir, gallery, encoder_path, fingerprint=metadata.fingerprint, dimension=metadata.dimension)
     return Catalogue(index_dir)
 
@@ -318,7 +316,7 @@ def merge(index_dir: Path, catalogue: Catalogue, *, share: float = _CHANGED_SHAR
 
 
 def embed_files(
-    encoder_path: Path,
+    encoder: Path | AnyEncoder,
     files: Iterable[Path],
     *,
     boxes: Iterable[Box | None] | None = None,
@@ -328,11 +326,11 @@ def embed_files(
 ) -> Generator[EmbeddedPhoto, None, None]:
     """Embed photo files, in their order; memory stays bounded however many there are, and no file is no work.
 
-    Each worker thread decodes a batch and runs it through an onnxruntime session of its own with one thread: faster than
-    decoders that feed one encoder, and than one session that uses every core. On a GPU one session serves all workers.
+    Each worker thread decodes a batch and runs it, itself, through one onnxruntime session that all share and that has no
+    threads of its own: faster than decoders that feed one encoder, and than a session that uses every core.
 
     Args:
-        encoder_path: an encoder, or any image network as an ONNX file.
+        encoder: an ONNX file, an encoder's or any image network's, or one that is open with one thread, on whichever device.
         files: paths; they are asked for as the work goes on.
         boxes: the part of each photo to embed; None embeds them whole.
         known: whether a file of these bytes, by their hash, need not be embedded; asked in the workers' threads. None hashes
@@ -348,56 +346,32 @@ def embed_files(
     if not batch:
         return
     threads = workers or available_cores()
-    sessions = _Sessions(encoder_path, device)
+    if isinstance(encoder, Path):
+        encoder = open_encoder(encoder, device=device, threads=1)
+    size = _BATCH_ON_GPU if encoder.device == "cuda" else _BATCH
     in_flight: deque[Future[list[EmbeddedPhoto]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
     try:
         while batch:
-            in_flight.append(pool.submit(_embed_batch, sessions, batch, known))
+            in_flight.append(pool.submit(_embed_batch, encoder, batch, known))
             if len(in_flight) > threads * _BATCHES_IN_FLIGHT_PER_WORKER:
                 yield from in_flight.popleft().result()
-            batch = list(islice(photos, _BATCH_ON_GPU if sessions.shared else _BATCH))
+            batch = list(islice(photos, size))
         while in_flight:
             yield from in_flight.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Sessions:
-    """One encoder per worker that is at work, opened when it is first needed; on a GPU one for all of them."""
-
-    def __init__(self, path: Path, device: str) -> None:
-        self._path, self._device = path, device
-        self._first = open_encoder(path, device=device, threads=1)
-        self._idle: SimpleQueue[AnyEncoder] = SimpleQueue()
-        self._idle.put(self._first)
-        self.shared = self._first.device == "cuda"
-
-    @contextmanager
-    def encoder(self) -> Iterator[AnyEncoder]:
-        if self.shared:
-            yield self._first
-            return
-        try:
-            encoder = self._idle.get_nowait()
-        except Empty:
-            encoder = type(self._first)(self._path, device=self._device, threads=1)
-        try:
-            yield encoder
-        finally:
-            self._idle.put(encoder)
-
-
 def _embed_batch(
-    sessions: _Sessions, photos: list[tuple[Path, Box | None]], known: Callable[[bytes], bool] | None
+    encoder: AnyEncoder, photos: list[tuple[Path, Box | None]], known: Callable[[bytes], bool] | None
 ) -> list[EmbeddedPhoto]:
-    with sessions.encoder() as encoder:
-        decoded = [_decode(file, box, encoder.preprocessing, known) for file, box in photos]
-        arrays = [array for _, array in decoded if array is not None]
-        if not arrays:
-            return [photo for photo, _ in decoded]
-        embedded = zip(*encoder.encode(np.stack(arrays)), strict=True)
-        return [photo if array is None else _with_vector(photo, *next(embedded)) for photo, array in decoded]
+    decoded = [_decode(file, box, encoder.preprocessing, known) for file, box in photos]
+    arrays = [array for _, array in decoded if array is not None]
+    if not arrays:
+        return [photo for photo, _ in decoded]
+    embedded = zip(*encoder.encode(np.stack(arrays)), strict=True)
+    return [photo if array is None else _with_vector(photo, *next(embedded)) for photo, array in decoded]
 
 
 def _decode(

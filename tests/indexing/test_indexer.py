@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import indexing.encoder
 import indexing.indexer
 from indexing.catalogue import Catalogue
 from indexing.descriptions import Descriptions
-from indexing.encoder import Encoder, read_metadata, write_metadata
+from indexing.encoder import Encoder, open_session, read_metadata, write_metadata
 from indexing.errors import HdmlError
 from indexing.gallery import Failure
 from indexing.index import cache_path, cached_sequences
@@ -366,6 +367,20 @@ def test_embed_files_keeps_the_order_of_its_files_with_any_number_of_workers(
     for first, second in zip(one, three, strict=True):
         if first.vector is not None:
             np.testing.assert_array_equal(first.vector, second.vector)
+
+
+def test_a_new_index_opens_its_encoder_once_for_all_workers(
+    photos: Path, index_dir: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def open_and_note(path: Path, **options: Any) -> Any:
+        opened.append(path)
+        return open_session(path, **options)
+
+    monkeypatch.setattr(indexing.encoder, "open_session", open_and_note)
+    assert update_index(photos, index_dir, tiny_encoder, device="cpu", workers=3).added == 20
+    assert opened == [tiny_encoder]
 
 
 def test_embed_files_reads_only_a_few_batches_ahead(photos: Path, tiny_encoder: Path) -> None:
