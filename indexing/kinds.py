@@ -403,7 +403,7 @@ def _tune(tried: "_Tried", queries: _Queries, target: float, *, refine: bool) ->
     if tried.kind == "hnsw":
         steps = [Settings(ef=ef) for ef in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
     else:
-        probes = sorted({min(tried.lists, round(2 ** (step / 4))) for step in range(4 * tried.lists.bit_length() + 1)})
+        probes = sorted({min(tried.lists, round(2 ** (step / 8))) for step in range(8 * tried.lists.bit_length() + 1)})
         steps = [Settings(nprobe=nprobe, refine=refine) for nprobe in probes]
     best = _first(steps, reaches)
     return best, overlaps(best, reporting)
