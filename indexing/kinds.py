@@ -316,7 +316,7 @@ def _ivf_bytes(dimension: int, bytes_a_value: int) -> float:
 
 
 def _lists(items: int) -> int:
-    return max(1, min(round(8 * math.sqrt(items)), items // _LEAST_OF_A_LIST))
+    return max(1, min(round(4 * math.sqrt(items)), items // _LEAST_OF_A_LIST))
 
 
 def sample_vectors(vectors: Vectors, size: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
