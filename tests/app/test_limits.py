@@ -116,7 +116,7 @@ def test_busy_server_says_so_and_health_is_answered(workspace: Workspace, monkey
         assert go_on.wait(30)
         return []
 
-    monkeypatch.setattr("app.handlers.find", find)
+    monkeypatch.setattr("indexing.search.OpenIndex.search", find)
     content = (photos / "blue-left" / "1.jpg").read_bytes()
     api = create_app(workspace, device="cpu", page=False, service=Service(at_once=2))
     with TestClient(api, base_url="http://127.0.0.1") as client:

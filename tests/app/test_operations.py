@@ -141,7 +141,7 @@ def test_fault_is_logged_under_the_id_that_the_client_is_told(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr("app.handlers.find", fail)
+    monkeypatch.setattr("indexing.search.OpenIndex.search", fail)
     answer = client.post("/v1/search", content=(photos / "blue-left" / "1.jpg").read_bytes())
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "fault of ours" not in answer.text
