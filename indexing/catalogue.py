@@ -121,19 +121,25 @@ class Catalogue:
     # Reading and writing
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """For all that belongs to one moment."""
-        with self._lock, in_words(self.path), transaction(self._connection, "DEFERRED"):
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        """For one statement, which is of one moment by itself; a transaction around it would take half as much time again."""
+        with self._lock, in_words(self.path):
             yield self._connection
 
     @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """For several statements of one moment."""
+        with self._alone() as connection, transaction(connection, "DEFERRED"):
+            yield connection
+
+    @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, in_words(self.path), transaction(self._connection, "IMMEDIATE"):
-            yield self._connection
+        with self._alone() as connection, transaction(connection, "IMMEDIATE"):
+            yield connection
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock, in_words(self.path):
-            return self._connection.execute(query, values).fetchall()
+        with self._alone() as connection:
+            return connection.execute(query, values).fetchall()
 
     def _paths(self, query: str, *values: Any) -> Iterator[str]:
         """The paths in the rows (number, path) of a query whose last parameter is the number that they come after.
@@ -160,7 +166,7 @@ class Catalogue:
         return int(version)
 
     def sequence(self) -> int:
-        with self._read() as connection, understood(self.path):
+        with self._alone() as connection, understood(self.path):
             return read_sequence(connection)
 
     def count_changes(self, since: int) -> int:
@@ -255,7 +261,7 @@ class Catalogue:
         return self._items("TRUE") if label is None else self._items("label = ?", label)
 
     def _items(self, condition: str, *values: Any) -> list[Item]:
-        with self._read() as connection, understood(self.path):
+        with self._alone() as connection, understood(self.path):
             return list(read_items(connection, condition, *values))
 
     @contextmanager
@@ -266,7 +272,7 @@ class Catalogue:
 
     def photo_records(self, ids: list[int] | None = None) -> list[PhotoRecord]:
         """Searchable items by id, all of them or some, without their vectors; no photo has been seen of those from tables."""
-        with self._read() as connection:
+        with self._alone() as connection:
             return list_photos(connection, ids)
 
     def paths(self) -> list[tuple[int, str]]:
@@ -290,7 +296,7 @@ class Catalogue:
 
     def listed(self, ids: list[int]) -> list[Listed]:
         """What a list shows of some searchable items, in the order of their ids given; those that are gone are left out."""
-        with self._read() as connection, understood(self.path):
+        with self._alone() as connection, understood(self.path):
             return list_items(connection, ids)
 
     def photos(self, label: str, *, limit: int, offset: int = 0) -> list[tuple[int, str]]:
@@ -308,8 +314,8 @@ class Catalogue:
         query = """
             SELECT id, IIF(label IS NULL, -1, DENSE_RANK() OVER (ORDER BY label)) FROM items WHERE state = 'ready' ORDER BY id
         """
-        with self._lock, in_words(self.path):
-            rows = self._connection.execute(query)
+        with self._alone() as connection:
+            rows = connection.execute(query)
             pairs = np.fromiter((number for row in rows for number in row), np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
@@ -359,7 +365,7 @@ class Catalogue:
         """Gives a model's vectors of items as they were at a sequence number; those that have changed since are left out."""
 
         def vectors_of(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            with self._read() as connection:
+            with self._alone() as connection:
                 return some_vectors(connection, ids, model, dimension, until)
 
         return vectors_of
@@ -384,8 +390,9 @@ class Catalogue:
         Raises:
             ValueError: the photos are in no such order.
         """
-        self._compared_at = self.sequence()
         with self._read() as connection:
+            with understood(self.path):
+                self._compared_at = read_sequence(connection)
             return compare_walk(connection, photos, described, retry_failed=retry_failed)
 
     def pending(self) -> Iterator[str]:
@@ -448,8 +455,8 @@ class Catalogue:
 
     def begin_table(self) -> None:
         """Forget which paths a table has given: another one begins."""
-        with self._lock, in_words(self.path):
-            begin_taking(self._connection)
+        with self._alone() as connection:
+            begin_taking(connection)
 
     def take_in(self, rows: Iterable[GivenVector]) -> Taken:
         """Store some thousand rows of the table that has begun, by their paths, in one transaction and under one number.
@@ -475,12 +482,12 @@ class Catalogue:
 
     def marks(self) -> list[Mark]:
         """All marks, in the order in which they were first made; those of photos that are gone too."""
-        with self._read() as connection:
+        with self._alone() as connection:
             return list_marks(connection)
 
     def query_photo(self, mark_id: int) -> QueryPhoto | None:
         """The photo that was sent as the query of a mark; None when there is none."""
-        with self._read() as connection:
+        with self._alone() as connection:
             return find_query_photo(connection, mark_id)
 
     def unmark(self, mark_id: int) -> bool:
@@ -492,7 +499,7 @@ class Catalogue:
 
     def models(self) -> list[Model]:
         """The encoders that this index has vectors of, in the order in which they came."""
-        with self._read() as connection:
+        with self._alone() as connection:
             return list_models(connection, self.path.parent)
 
     def encoder_of(self, fingerprint: str) -> Path:
@@ -578,9 +585,9 @@ class Catalogue:
         """Delete the items whose photos are gone and give the room back; returns their number. No base may hold them."""
         with self._write() as connection:
             count = connection.execute("DELETE FROM items WHERE state = 'gone'").rowcount
-        with self._lock, in_words(self.path):
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._alone() as connection:  # neither goes into a transaction
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
 
     def copy_to(self, file: Path) -> None:
